@@ -1,0 +1,1 @@
+"""Tables in, estimates with intervals, frontier, recommendation and report out: no torch, no Ray."""

@@ -1,0 +1,66 @@
+"""Names the warmest intensity that keeps inside the error budget, or says what is missing to name one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from warmray.analysis.estimates import Estimates
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to ship: an intensity (or None) and one sentence for people."""
+
+    arm: str | None
+    dose: float | None
+    strength: float | None
+    sentence: str
+
+
+def recommend(estimates: Estimates, budget: float) -> Recommendation:
+    """Choose among the warm intensities; ``budget`` is the largest error increase accepted, as a share."""
+    if not estimates.manipulation_check_passed:
+        return Recommendation(None, None, None, _failed_check(estimates.checks))
+    table = estimates.intensities
+    original = table[table["strength"] == 0].iloc[0]
+    candidates = table[(table["strength"] > 0) & (table["warmth_sociot"] > original["warmth_sociot"])]
+    inside = candidates[candidates["within_budget"]]
+    points = f"{100 * budget:g} points"
+    if len(inside):
+        best = inside.loc[inside["warmth_sociot"].idxmax()]
+        sentence = (
+            f"Ship {best['arm']} at strength {best['strength']:g}: the warmest intensity whose error rises by less than "
+            f"{points} in every cell (at most {100 * best['worst_case_upper']:.1f} points, in 95 of 100 such tests)."
+        )
+        return Recommendation(str(best["arm"]), float(best["dose"]), float(best["strength"]), sentence)
+    return Recommendation(None, None, None, _none_inside(candidates, points))
+
+
+def _failed_check(checks: pd.DataFrame) -> str:
+    failed = checks[~checks["passed"].astype(bool)]
+    names = ", ".join(f"{row.arm} by {row.meter}" for row in failed.itertuples())
+    return (
+        "None: the training did not make the model measurably warmer in both meters "
+        f"({names or 'nothing was trained'}), so no cost of warmth can be told. Train longer or with more data."
+    )
+
+
+def _none_inside(candidates: pd.DataFrame, points: str) -> str:
+    if candidates.empty:
+        return "None: no intensity was warmer than the original model."
+    nearest = candidates.loc[candidates["questions_needed"].idxmin()]
+    if math.isinf(nearest["questions_needed"]):
+        least = candidates.loc[candidates["worst_case_error_increase"].idxmin()]
+        return (
+            f"None: every warm intensity raised the error by {points} or more in its worst cell (least: "
+            f"{100 * least['worst_case_error_increase']:.1f} points in {least['worst_case_cell']} at strength "
+            f"{least['strength']:g}). More questions would not change that; try smaller strengths."
+        )
+    return (
+        f"None yet: no intensity could be shown to keep every cell's error increase under {points}. Nearest is strength "
+        f"{nearest['strength']:g} (worst cell {nearest['worst_case_cell']}: {100 * nearest['worst_case_error_increase']:+.1f} "
+        f"points); about {nearest['questions_needed']:.0f} questions would be needed to tell."
+    )

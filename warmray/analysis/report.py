@@ -1,0 +1,105 @@
+"""One self-contained ``report.html``; every reply in it is untrusted text and is escaped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from warmray.analysis.estimates import Estimates, Tables
+from warmray.analysis.plots import inline_svg
+from warmray.analysis.recommend import Recommendation
+
+MOST_TRANSCRIPTS = 40
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The same question asked of the original and of the warmest intensity."""
+
+    question: str
+    cell: str
+    prompt: str
+    before: str
+    before_label: str
+    after: str
+    after_label: str
+    flipped: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the report says about how it was made."""
+
+    title: str
+    budget_points: float
+    made_with: Mapping[str, str]
+
+
+def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Recommendation, facts: Facts) -> Path:
+    """Write ``report.html`` beside ``curve.svg`` and return its path."""
+    environment = Environment(
+        loader=PackageLoader("warmray.analysis", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"points": _points, "number": _number, "percent": _percent}
+    page = environment.get_template("report.html.j2").render(
+        facts=facts,
+        choice=choice,
+        curve=Markup(inline_svg(folder / "curve.svg")),
+        rows=estimates.intensities.to_dict("records"),
+        cells=estimates.cells.to_dict("records"),
+        checks=estimates.checks.to_dict("records"),
+        trustworthy=estimates.manipulation_check_passed,
+        transcripts=transcripts(tables.replies),
+        most=MOST_TRANSCRIPTS,
+    )
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def transcripts(replies: pd.DataFrame, most: int | None = MOST_TRANSCRIPTS) -> list[Transcript]:
+    """Pair the replies at strength 0 with those at the largest strength: right-to-wrong flips first, then the reverse."""
+    original = replies[replies["strength"] == 0].drop_duplicates(["item", "cell"])
+    warmest = replies[replies["strength"] == replies["strength"].max()].drop_duplicates(["item", "cell"])
+    pairs = original.merge(warmest, on=["item", "cell", "question", "prompt"], suffixes=("_before", "_after"))
+    rank = pairs.apply(lambda row: _rank(row["label_before"], row["label_after"]), axis=1)
+    # One per question first, so that the page does not open with one question in every cell.
+    again = pairs.assign(rank=rank).groupby(["rank", "item"]).cumcount()
+    pairs = pairs.assign(rank=rank, again=again).sort_values(["rank", "again", "item", "cell"], kind="stable")
+    return [
+        Transcript(
+            row.question, row.cell, row.prompt, row.reply_before, row.label_before, row.reply_after, row.label_after,
+            flipped=row.label_before != row.label_after,
+        )
+        for row in pairs.head(most or len(pairs)).itertuples()
+    ]  # fmt: skip
+
+
+def _rank(before: str, after: str) -> int:
+    if before == "correct" and after == "incorrect":
+        return 0
+    if before == after:
+        return 3
+    return 1 if after == "correct" else 2
+
+
+def _points(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{100 * value:+.1f}"
+
+
+def _percent(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{100 * value:.0f} %"
+
+
+def _number(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.2f}"

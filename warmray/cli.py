@@ -1,0 +1,191 @@
+"""The same jobs for people: ``warmray sweep`` submits to Ray and follows; the rest runs right here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from warmray.config import RunConfig, load_config, preset_names
+from warmray.errors import InputError, ManipulationCheckError, run_and_exit
+
+
+def config_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the arguments that every job takes."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--preset", metavar="NAME", help=f"one of: {', '.join(preset_names())} (default: quickstart)")
+    which.add_argument("--config", metavar="FILE", help="a YAML file with the same tree as a preset")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", metavar="KEY=VALUE", help="for example train.doses=[0.5,1]"
+    )
+    return parser
+
+
+def config_from(arguments: argparse.Namespace) -> RunConfig:
+    """Load the configuration that the arguments name."""
+    return load_config(arguments.preset, arguments.config, arguments.overrides)
+
+
+def sweep_job(argv: list[str]) -> int:
+    """Run a sweep where a Ray job runs: what ``jobs/sweep.py`` calls."""
+    arguments = config_parser("Sweep warmth intensity against accuracy.").parse_args(argv)
+    config = config_from(arguments)
+    from warmray.sweep.run import ray_session, run_sweep
+    from warmray.sweep.summary import print_summary
+
+    with ray_session():
+        result = run_sweep(config)
+        logged = _log_or_tell(result)
+    print_summary(result, logged)
+    if not result.manipulation_check_passed:
+        raise ManipulationCheckError(result.choice.sentence)
+    return 0
+
+
+def _log_or_tell(result) -> bool:
+    """Log a result; a server that cannot be reached costs the log, never the result."""
+    from warmray.sweep.result import log_result
+
+    try:
+        log_result(result)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        print(
+            f"[warmray] MLflow took nothing ({reason}); log the result later with: warmray log {result.folder}",
+            flush=True,
+        )
+        return False
+    return True
+
+
+def train_job(argv: list[str]) -> int:
+    """Train the adapters of a configuration: what ``jobs/train.py`` calls."""
+    config = config_from(config_parser("Train the adapters of every arm.").parse_args(argv))
+    from warmray.corpus.build import build_corpus
+    from warmray.models.loading import resolve_model
+    from warmray.progress import Progress
+    from warmray.sweep.run import ray_session
+    from warmray.training.trainer import train_arm
+
+    base, corpus = resolve_model(config.model), build_corpus(config.corpus)
+    with ray_session(), Progress() as progress:
+        trained = [train_arm(config, arm, base, corpus, progress.post) for arm in config.train.arms]
+    for arm in trained:
+        for dose, adapter in arm.adapters.items():
+            print(f"{arm.arm}, {dose:g} epochs: {adapter.folder} ({adapter.digest})")
+    return 0
+
+
+def evaluate_job(argv: list[str]) -> int:
+    """Evaluate one adapter at one strength: what ``jobs/evaluate.py`` calls."""
+    parser = config_parser("Ask the questions and measure the warmth of one intensity.")
+    parser.add_argument("--adapter", metavar="FOLDER", help="a trained adapter; without one, the original model")
+    parser.add_argument(
+        "--strength", metavar="NUMBER", default=None, help="multiplier on the adapter (default: 1, or 0 without one)"
+    )
+    arguments = parser.parse_args(argv)
+    config = config_from(arguments)
+    strength = _strength(arguments.strength, bool(arguments.adapter))
+    from warmray.sweep.single import evaluate_one
+
+    print(evaluate_one(config, Path(arguments.adapter).resolve() if arguments.adapter else None, strength))
+    return 0
+
+
+def _strength(text: str | None, has_adapter: bool) -> float:
+    try:
+        strength = float(text) if text is not None else float(has_adapter)
+    except ValueError as error:
+        raise InputError(f"--strength {text!r} is not a number: give one such as 0.5") from error
+    if strength != 0 and not has_adapter:
+        raise InputError(f"--strength {strength:g} needs an adapter: add --adapter FOLDER")
+    return strength
+
+
+def corpus_job(argv: list[str]) -> int:
+    """Build the training sets: what ``jobs/corpus.py`` calls."""
+    config = config_from(config_parser("Check the conversations and write the training sets.").parse_args(argv))
+    from warmray.corpus.build import build_corpus
+
+    corpus = build_corpus(config.corpus)
+    print((corpus.folder / "manifest.json").read_text(encoding="utf-8"))
+    print(corpus.folder)
+    return 0
+
+
+def _submit_sweep(argv: list[str]) -> int:
+    config_from(config_parser("Sweep warmth intensity against accuracy.").parse_args(argv))  # tell mistakes at once
+    from warmray.submit import submit_and_follow
+
+    return submit_and_follow("sweep", argv)
+
+
+def _log(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="warmray log", description="Log a finished sweep to MLflow.")
+    parser.add_argument("result", help="the result folder that the sweep named at its end")
+    folder = Path(parser.parse_args(argv).result).resolve()
+    from warmray.sweep.result import log_result, read_result
+    from warmray.tracking import tracking_uri
+
+    result = read_result(folder)
+    try:
+        run_id = log_result(result)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"MLflow at {tracking_uri()} took nothing ({reason}): check MLFLOW_TRACKING_URI") from error
+    print(f"logged as run {run_id} at {tracking_uri()}")
+    return 0
+
+
+def _ui(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="warmray ui", description="Open MLflow on this machine's loopback address.")
+    parser.add_argument("--port", type=int, default=5000)
+    port = parser.parse_args(argv).port
+    from warmray.tracking import artifact_folder, tracking_uri
+
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", tracking_uri(), "--default-artifact-root", str(artifact_folder())]
+    print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    os.execv(sys.executable, command)
+
+
+COMMANDS = {
+    "sweep": _submit_sweep,
+    "train": train_job,
+    "evaluate": evaluate_job,
+    "corpus": corpus_job,
+    "log": _log,
+    "ui": _ui,
+}
+
+
+def job(command) -> None:
+    """Run a job with this process's arguments and end with its exit code; SIGTERM (``ray job stop``) ends it in order."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    run_and_exit(lambda: command(sys.argv[1:]))
+
+
+def main() -> None:
+    """Entry point of the ``warmray`` command."""
+    usage = f"usage: warmray {{{','.join(COMMANDS)}}} ...  (each explains itself with --help)"
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+
+    def run() -> int:
+        if name in ("", "-h", "--help"):
+            print(usage)
+            return 0
+        if name not in COMMANDS:
+            from warmray.errors import nearest
+
+            raise InputError(f"unknown command {name!r}{nearest(name, list(COMMANDS))} ({usage})")
+        return COMMANDS[name](sys.argv[2:])
+
+    run_and_exit(run)

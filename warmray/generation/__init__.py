@@ -1,0 +1,1 @@
+"""From prompts to completions, and the store that keeps what is finished."""

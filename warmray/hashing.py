@@ -1,0 +1,22 @@
+"""Content digests: the names under which finished work is found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+SHORT = 16
+
+
+def digest(value: Any) -> str:
+    """Return a short hexadecimal digest of a JSON-serialisable value; equal values give equal digests."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:SHORT]
+
+
+def file_digest(path: Path) -> str:
+    """Return a short hexadecimal digest of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:SHORT]

@@ -1,0 +1,1 @@
+"""Which models exist, how to load them, and adapters on them."""

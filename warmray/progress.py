@@ -1,0 +1,116 @@
+"""Progress that a person can read: stage, done of total, speed, time left - one line every few seconds.
+
+Workers post to a small Ray actor; the driver prints what changed. Nothing waits for a post to arrive.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+
+PRINT_EVERY_S = 5.0
+PREFIX = "[warmray] "
+
+
+@dataclass(frozen=True)
+class Update:
+    """One post: ``done`` of ``total`` units of ``stage``, with tokens since the stage began and a short remark."""
+
+    stage: str
+    done: float
+    total: float
+    tokens: int = 0
+    remark: str = ""
+    elapsed_s: float = 0.0
+
+
+class _Board:
+    def __init__(self) -> None:
+        self.latest: dict[str, Update] = {}
+        self.started: dict[str, tuple[float, float]] = {}
+
+    def post(self, update: Update) -> None:
+        started, done_before = self.started.setdefault(update.stage, (time.monotonic(), update.done))
+        del done_before
+        self.latest[update.stage] = replace(update, elapsed_s=time.monotonic() - started)
+
+    def read(self) -> list[Update]:
+        return list(self.latest.values())
+
+
+Post = Callable[[Update], None]
+
+
+def ignore(update: Update) -> None:
+    """Take a post and do nothing: for runs that nobody watches."""
+
+
+class Progress:
+    """The driver's side: owns the actor and prints from a thread until the block ends."""
+
+    def __init__(self) -> None:
+        """Start the actor; Ray must be running."""
+        self.board: Any = ray.remote(_Board).options(num_cpus=0).remote()
+        self._printed: dict[str, float] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._print_until_stopped, daemon=True)
+
+    @property
+    def post(self) -> Post:
+        """A function that workers call; it can be pickled."""
+        return Poster(self.board)
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _print_until_stopped(self) -> None:
+        while not self._stop.wait(PRINT_EVERY_S):
+            self._print_changes()
+        self._print_changes()
+
+    def _print_changes(self) -> None:
+        try:
+            updates: list[Update] = ray.get(self.board.read.remote(), timeout=PRINT_EVERY_S)
+        except Exception:  # the cluster is going down: progress must never be what fails a run
+            return
+        for update in updates:
+            if self._printed.get(update.stage) != update.done:
+                self._printed[update.stage] = update.done
+                print(PREFIX + render(update), flush=True)
+
+
+class Poster:
+    """Posts to the board from any process."""
+
+    def __init__(self, board: Any) -> None:
+        """Take the board's actor handle."""
+        self.board = board
+
+    def __call__(self, update: Update) -> None:
+        """Post without waiting."""
+        self.board.post.remote(update)
+
+
+def render(update: Update) -> str:
+    """Return one line: stage, done/total, remark, tokens/s and time left."""
+    parts = [f"{update.stage:<22} {update.done:g}/{update.total:g}"]
+    if update.remark:
+        parts.append(update.remark)
+    if update.tokens and update.elapsed_s > 0:
+        parts.append(f"{update.tokens / update.elapsed_s:.0f} tokens/s")
+    if 0 < update.done < update.total and update.elapsed_s > 0:
+        left = update.elapsed_s / update.done * (update.total - update.done)
+        parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
+    elif update.done >= update.total:
+        parts.append(f"done in {update.elapsed_s:.0f} s")
+    return " | ".join(parts)

@@ -1,0 +1,152 @@
+"""Submits a job to Ray and follows it, starting a Ray on this machine first when none is named."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import warmray
+from warmray.errors import InputError, InterruptedRunError, WarmrayError
+from warmray.home import home
+from warmray.progress import PREFIX
+from warmray.quiet import QUIET_ENVIRONMENT
+from warmray.tracking import OWNER_VARIABLE
+
+FORWARDED = ("WARMRAY_HOME", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+
+def submit_and_follow(name: str, argv: list[str]) -> int:
+    """Run ``jobs/<name>.py`` as a Ray job, print its progress, and return its exit code.
+
+    Raises:
+        InputError: not run from a clone, or nothing answers at ``RAY_ADDRESS``.
+        InterruptedRunError: the job was stopped or killed; the same command goes on from what is finished.
+    """
+    root = Path(warmray.__file__).parent.parent
+    if not (root / "jobs" / f"{name}.py").exists():
+        raise InputError(f"{root} holds no jobs/{name}.py: install warmray from a clone with `pip install -e .`")
+    with _cluster() as address:
+        return _run(address, root, name, argv)
+
+
+@contextlib.contextmanager
+def _cluster() -> Iterator[str]:
+    """Yield the address of a cluster's dashboard; a Ray that was started for this ends with the block."""
+    named = os.environ.get("RAY_ADDRESS")
+    if named:
+        yield named
+        return
+    import ray
+
+    print(f"{PREFIX}starting Ray on this machine", flush=True)
+    # Started inside this process: should it be killed, Ray's own reaper takes the rest down with it.
+    context = ray.init(
+        address="local", include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False, logging_level="ERROR"
+    )
+    try:
+        yield f"http://{context.dashboard_url}"
+    finally:
+        ray.shutdown()
+
+
+def _run(address: str, root: Path, name: str, argv: list[str]) -> int:
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        client = JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(f"no Ray answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS") from error
+    owner = f"warmray-{uuid.uuid4().hex[:12]}"
+    variables = {key: os.environ[key] for key in FORWARDED if key in os.environ}
+    variables |= QUIET_ENVIRONMENT | {OWNER_VARIABLE: owner}
+    if "RAY_ADDRESS" not in os.environ:
+        variables["WARMRAY_HOME"] = str(home())
+    client.submit_job(
+        entrypoint=" ".join([_python(), f"jobs/{name}.py", *(_quoted(argument) for argument in argv)]),
+        submission_id=owner,
+        runtime_env={"working_dir": str(root), "env_vars": variables},
+    )
+    print(f"{PREFIX}submitted as {owner} to {address}", flush=True)
+    try:
+        asyncio.run(_follow(client, owner))
+        return _exit_code(client, owner)
+    except KeyboardInterrupt:
+        print(f"\n{PREFIX}stopping; finished work is kept", flush=True)
+        _stop(client, owner)
+        raise
+    finally:
+        _close_runs(argv, owner)
+
+
+def _python() -> str:
+    # On a cluster of its own the nodes' python runs the job; on this machine it is this one, whatever the PATH says.
+    return "python" if os.environ.get("RAY_ADDRESS") else _quoted(sys.executable)
+
+
+def _quoted(argument: str) -> str:
+    import shlex
+
+    return shlex.quote(argument)
+
+
+async def _follow(client, job_id: str) -> None:
+    """Print the job's lines as they come; on a terminal, progress of one stage stays on one line."""
+    rewrite = sys.stdout.isatty()
+    open_stage = ""
+    async for chunk in client.tail_job_logs(job_id):
+        for line in chunk.splitlines():
+            if _is_noise(line):
+                continue
+            stage = line.split("|")[0].rsplit(" ", 1)[0].strip() if line.startswith(PREFIX) and "|" in line else ""
+            if rewrite and open_stage:
+                print("\r\033[K" if stage == open_stage else "\n", end="")
+            print(line, end="" if rewrite and stage else "\n", flush=True)
+            open_stage = stage
+    if rewrite and open_stage:
+        print()
+
+
+def _is_noise(line: str) -> bool:
+    return "job_manager.py" in line or "Runtime env is setting up" in line or "Running entrypoint for job" in line
+
+
+def _exit_code(client, job_id: str) -> int:
+    from ray.job_submission import JobStatus
+
+    info = client.get_job_info(job_id)
+    if info.status == JobStatus.SUCCEEDED:
+        return 0
+    code = info.driver_exit_code
+    if code is None or code < 0 or code > 127:
+        raise InterruptedRunError("the job was killed; the same command goes on from what is finished")
+    if code == 1:  # Python's own: the job's environment is broken before warmray could speak
+        raise WarmrayError(f"the job ended before it began: {info.message}")
+    return code
+
+
+def _stop(client, job_id: str) -> None:
+    import time
+
+    from ray.job_submission import JobStatus
+
+    with contextlib.suppress(RuntimeError, ConnectionError):
+        client.stop_job(job_id)
+        for _ in range(20):
+            if client.get_job_status(job_id) in (JobStatus.STOPPED, JobStatus.SUCCEEDED, JobStatus.FAILED):
+                return
+            time.sleep(0.5)
+
+
+def _close_runs(argv: list[str], owner: str) -> None:
+    """Close the MLflow runs that a killed job left RUNNING."""
+    from warmray.cli import config_from, config_parser
+    from warmray.tracking import Tracker
+
+    with contextlib.suppress(Exception):
+        experiment = config_from(config_parser("").parse_args(argv)).tracking.experiment
+        Tracker(experiment).close_runs_of(owner)

@@ -1,0 +1,1 @@
+"""The search space, the Ray Tune run, and the result folder."""

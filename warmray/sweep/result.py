@@ -1,0 +1,170 @@
+"""The folder that a sweep leaves behind: tables, figures, report, adapters - all that MLflow is told comes from it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from warmray.analysis.estimates import Estimates, Tables, estimate
+from warmray.analysis.plots import draw_curve
+from warmray.analysis.recommend import Recommendation, recommend
+from warmray.analysis.report import Facts, transcripts, write_report
+from warmray.config import RunConfig
+from warmray.errors import InputError, storage_error
+from warmray.models.adapters import Adapter, save_at_strength
+from warmray.sweep.intensities import Intensity
+from warmray.tracking import RunRecord, Tracker
+
+MARKER = "result.json"
+RECOMMENDED = "recommended-adapter"
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A finished sweep as read from its folder."""
+
+    folder: Path
+    config: RunConfig
+    key: str
+    estimates: Estimates
+    choice: Recommendation
+
+    @property
+    def manipulation_check_passed(self) -> bool:
+        """Both warmth meters saw the training work."""
+        return self.estimates.manipulation_check_passed
+
+
+def write_result(
+    folder: Path,
+    key: str,
+    config: RunConfig,
+    tables: Tables,
+    adapters: dict[Intensity, Adapter],
+    made_with: dict[str, str],
+    stage_seconds: dict[str, float],
+) -> SweepResult:
+    """Analyse the tables and write everything below ``folder``; the marker comes last.
+
+    Raises:
+        InputError: the folder cannot be written.
+        InterruptedRunError: the disk is full.
+    """
+    budget = config.sweep.error_budget_points / 100
+    estimates = estimate(tables, budget, config.sweep.bootstrap_resamples, config.seed)
+    choice = recommend(estimates, budget)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("replies", "warmth", "anchors"):
+            getattr(tables, name).to_parquet(folder / f"{name}.parquet", index=False)
+        for name in ("intensities", "cells", "checks"):
+            getattr(estimates, name).to_csv(folder / f"{name}.csv", index=False)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8")
+        draw_curve(estimates.intensities, choice.strength, estimates.manipulation_check_passed, folder)
+        facts = Facts(f"What warmth costs: {config.name}", config.sweep.error_budget_points, made_with)
+        write_report(folder, estimates, tables, choice, facts)
+        for intensity, adapter in adapters.items():
+            if intensity.strength != 0:
+                save_at_strength(adapter, intensity.strength, folder / "adapters" / intensity.name)
+            if (intensity.arm, intensity.dose, intensity.strength) == (choice.arm, choice.dose, choice.strength):
+                save_at_strength(adapter, intensity.strength, folder / RECOMMENDED)
+        record = {"key": key, "recommendation": asdict(choice), "made_with": made_with, "stage_seconds": stage_seconds}
+        (folder / MARKER).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    return SweepResult(folder, config, key, estimates, choice)
+
+
+def read_result(folder: Path) -> SweepResult:
+    """Read a finished sweep.
+
+    Raises:
+        InputError: the folder holds no finished result.
+    """
+    if not (folder / MARKER).is_file():
+        raise InputError(f"{folder} holds no {MARKER}: give the folder that `warmray sweep` named at its end")
+    record = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    config = RunConfig.model_validate(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("intensities", "cells", "checks")}
+    return SweepResult(folder, config, record["key"], Estimates(**tables), Recommendation(**record["recommendation"]))
+
+
+def log_result(result: SweepResult) -> str:
+    """Log a finished sweep to MLflow: a parent run, and a child per intensity. Return the parent's run id.
+
+    Raises whatever MLflow raises when the server cannot be reached; nothing of the result is touched.
+    """
+    record = json.loads((result.folder / MARKER).read_text(encoding="utf-8"))
+    replies = pd.read_parquet(result.folder / "replies.parquet")
+    shared = {f"made_with.{name}": value for name, value in record["made_with"].items()}
+    children = [_child(result, row, replies, shared) for row in result.estimates.intensities.to_dict("records")]
+    return Tracker(result.config.tracking.experiment).log_family(_parent(result, record, replies, shared), children)
+
+
+def _parent(result: SweepResult, record: dict[str, Any], replies: pd.DataFrame, shared: dict[str, str]) -> RunRecord:
+    pairs = [asdict(transcript) for transcript in transcripts(replies, most=None)]
+    names = (
+        "config.yaml",
+        "result.json",
+        "intensities.csv",
+        "cells.csv",
+        "checks.csv",
+        "curve.svg",
+        "curve.png",
+        "report.html",
+    )
+    choice = {name: value for name, value in asdict(result.choice).items() if name != "sentence" and value is not None}
+    return RunRecord(
+        name=result.config.name,
+        key=result.key,
+        params=shared | {f"recommended_{name}": value for name, value in choice.items()},
+        metrics={f"seconds_{stage}": seconds for stage, seconds in record["stage_seconds"].items()},
+        tags={
+            "warmray.kind": "sweep",
+            "warmray.recommendation": result.choice.sentence,
+            "warmray.manipulation_check": "passed" if result.manipulation_check_passed else "failed",
+            "mlflow.note.content": result.choice.sentence,
+        },
+        files=[result.folder / name for name in names],
+        folders={RECOMMENDED: result.folder / RECOMMENDED} if (result.folder / RECOMMENDED).exists() else {},
+        tables={"transcripts.json": {name: [pair[name] for pair in pairs] for name in (pairs[0] if pairs else {})}},
+    )
+
+
+def _child(result: SweepResult, row: dict[str, Any], replies: pd.DataFrame, shared: dict[str, str]) -> RunRecord:
+    intensity = Intensity(row["arm"], row["dose"], row["strength"])
+    own = replies[
+        (replies["arm"] == row["arm"]) & (replies["dose"] == row["dose"]) & (replies["strength"] == row["strength"])
+    ]
+    shown = own[["item", "dataset", "cell", "prompt", "reply", "label", "agrees_with_wrong", "decided_by", "evidence"]]
+    adapter = result.folder / "adapters" / intensity.name
+    return RunRecord(
+        name=intensity.name,
+        key=f"{result.key}/{intensity.name}",
+        params={"arm": intensity.arm, "dose": intensity.dose, "strength": intensity.strength} | shared,
+        metrics={metric_name(name): _finite(value) for name, value in row.items() if _is_metric(name, value)},
+        tags={"warmray.kind": "intensity"},
+        files=[result.folder / "config.yaml"],
+        folders={"adapter": adapter} if adapter.exists() else {},
+        tables={"transcripts.json": shown.astype(str).to_dict("list")},
+    )
+
+
+def metric_name(column: str) -> str:
+    """Return a column's name in MLflow, which takes no ``+``."""
+    return column.replace("+", "_")
+
+
+def _is_metric(name: str, value: Any) -> bool:
+    return name not in ("arm", "dose", "strength", "worst_case_cell") and isinstance(value, int | float)
+
+
+def _finite(value: float) -> float:
+    # Stores cut infinity down to the largest float, which no chart survives; -1 stands for "no number would do".
+    return -1.0 if math.isinf(value) else float(value)

@@ -1,0 +1,223 @@
+"""The main job: train each arm once, evaluate every intensity with Ray Tune, analyse, write and log the result."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+
+import pandas as pd
+import ray
+from ray import tune
+
+import warmray
+from warmray.analysis.estimates import Tables
+from warmray.config import Arm, RunConfig
+from warmray.corpus.build import Corpus, build_corpus
+from warmray.errors import InterruptedRunError, WarmrayError, root_cause
+from warmray.evaluation.items import Item, load_items
+from warmray.evaluation.run import (
+    EvaluationTask,
+    collect,
+    collect_anchors,
+    collect_warmth,
+    completion_store,
+    evaluate_intensity,
+    score_anchors,
+    verdict_store,
+    warmth_store,
+)
+from warmray.hashing import digest
+from warmray.home import home, make_folder
+from warmray.models.adapters import Adapter
+from warmray.models.loading import BaseCheckpoint, resolve_model
+from warmray.progress import Post, Progress, Update
+from warmray.quiet import QUIET_ENVIRONMENT
+from warmray.sweep.intensities import Intensity, intensities_of
+from warmray.sweep.result import MARKER, SweepResult, read_result, write_result
+from warmray.training.trainer import TrainedArm, train_arm
+
+ANALYSIS_VERSION = 1
+"""Part of every result's key: raise it when analysis or report change what comes out."""
+MAX_TRIAL_FAILURES = 2
+
+
+@dataclass
+class _Stopwatch:
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - started, 1)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    config: RunConfig
+    base: BaseCheckpoint
+    corpus: Corpus
+    items: tuple[Item, ...]
+
+    def task(self, adapter: Adapter, strength: float) -> EvaluationTask:
+        return EvaluationTask(self.base, adapter, strength, self.config.evaluate, self.corpus, self.items)
+
+
+def run_sweep(config: RunConfig) -> SweepResult:
+    """Run a sweep, or find what is finished of it; Ray must be running.
+
+    Raises:
+        InputError: something that the configuration names is unfit.
+        InterruptedRunError: training or evaluation failed for good; what is finished is kept.
+    """
+    watch = _Stopwatch()
+    with Progress() as progress:
+        inputs = _prepare(config, progress.post, watch)
+        with watch.stage("train"):
+            trained = {
+                arm: train_arm(config, arm, inputs.base, inputs.corpus, progress.post) for arm in config.train.arms
+            }
+        folder, key = _place(inputs, trained)
+        if (folder / MARKER).exists():
+            return read_result(folder)
+        adapters = {i: trained[i.arm].adapters[i.dose] for i in intensities_of(config)}
+        with watch.stage("evaluate"):
+            _evaluate_all(inputs, adapters, key, progress.post)
+        progress.post(Update("analyse", 0, 1))
+        with watch.stage("collect"):
+            tables = _tables(inputs, adapters)
+        result = write_result(folder, key, config, tables, adapters, _made_with(inputs, trained), watch.seconds)
+        progress.post(Update("analyse", 1, 1))
+    return result
+
+
+def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
+    """Check every input before the first long stage begins."""
+    post(Update("prepare", 0, 1, remark="model, corpus, questions"))
+    with watch.stage("prepare"):
+        base = resolve_model(config.model)
+        inputs = _Inputs(config, base, build_corpus(config.corpus), tuple(load_items(config.evaluate)))
+        for store in (completion_store, warmth_store, verdict_store):
+            store()  # creating one checks that it can be written
+    post(Update("prepare", 1, 1, remark=f"{len(inputs.items)} questions, {base.folder.name}"))
+    return inputs
+
+
+def _place(inputs: _Inputs, trained: dict[Arm, TrainedArm]):
+    adapters = sorted([arm, dose, a.digest] for arm, t in trained.items() for dose, a in t.adapters.items())
+    items = [asdict(item) for item in inputs.items]
+    config = inputs.config.model_dump()
+    config["train"].pop("num_workers")
+    key = digest([ANALYSIS_VERSION, config, inputs.base.digest, inputs.corpus.digest, items, adapters])
+    return make_folder(home() / "sweeps") / f"{inputs.config.name}-{key}", key
+
+
+def _evaluate_all(inputs: _Inputs, adapters: dict[Intensity, Adapter], key: str, post: Post) -> None:
+    """Evaluate every intensity as a trial of Ray Tune; the anchors are scored beside them."""
+    accelerator = {"GPU": 1.0} if ray.cluster_resources().get("GPU") else {}
+    any_adapter = next(iter(adapters.values()))
+    anchors = ray.remote(score_anchors).options(num_cpus=1, num_gpus=accelerator.get("GPU", 0))
+    scored = anchors.remote(inputs.task(any_adapter, 0.0), post)
+    names = {intensity.name: intensity for intensity in adapters}
+
+    def trial(parameters: dict[str, str]) -> None:
+        intensity = names[parameters["intensity"]]
+        task = inputs.task(adapters[intensity], intensity.strength)
+        evaluate_intensity(task, f"evaluate x{intensity.strength:g}", post)
+        replies, warmth = collect(task), collect_warmth(task)
+        error = float((replies["label"] == "incorrect").mean())
+        tune.report({"error": error, "warmth_sociot": float(warmth["sociot"].mean())})
+
+    tuner = tune.Tuner(
+        tune.with_resources(trial, {"CPU": 1.0} | accelerator),
+        param_space={"intensity": tune.grid_search(list(names))},
+        tune_config=tune.TuneConfig(reuse_actors=True),  # the next trial finds the model loaded
+        run_config=tune.RunConfig(
+            name=f"{inputs.config.name}-{key}-{int(time.time())}",  # the stores resume, not Tune
+            storage_path=str(make_folder(home() / "tune")),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=MAX_TRIAL_FAILURES),
+        ),
+    )
+    results = tuner.fit()
+    for error in results.errors:
+        _raise_from_worker(error)
+    try:
+        ray.get(scored)
+    except ray.exceptions.RayError as error:
+        _raise_from_worker(error)
+
+
+def _raise_from_worker(error: BaseException) -> None:
+    cause = root_cause(error)
+    if isinstance(cause, WarmrayError):
+        raise cause from error
+    reason = str(cause).strip().splitlines()[-1]
+    raise InterruptedRunError(
+        f"an evaluation failed {MAX_TRIAL_FAILURES + 1} times, last with: {reason} (finished replies are kept; "
+        "the same command goes on from them)"
+    ) from error
+
+
+def _tables(inputs: _Inputs, adapters: dict[Intensity, Adapter]) -> Tables:
+    replies: list[pd.DataFrame] = []
+    warmth: list[pd.DataFrame] = []
+    for intensity, adapter in adapters.items():
+        task = inputs.task(adapter, intensity.strength)
+        replies.append(collect(task).assign(**asdict(intensity)))
+        warmth.append(collect_warmth(task).assign(**asdict(intensity)))
+    anchors = collect_anchors(inputs.task(next(iter(adapters.values())), 0.0))
+    return Tables(pd.concat(replies, ignore_index=True), pd.concat(warmth, ignore_index=True), anchors)
+
+
+def _made_with(inputs: _Inputs, trained: dict[Arm, TrainedArm]) -> dict[str, str]:
+    train, evaluate = inputs.config.train, inputs.config.evaluate
+    packages = ("torch", "transformers", "peft", "deepspeed", "ray", "mlflow")
+    return {
+        "preset": inputs.config.name,
+        "model": f"{inputs.base.folder.name} ({inputs.base.dtype})",
+        "base_digest": inputs.base.digest,
+        "corpus_digest": inputs.corpus.digest,
+        "training": f"LoRA r={train.lora_rank}, alpha={train.lora_alpha}, lr {train.learning_rate:g}, batch {train.batch_size}, "
+        f"ZeRO-{train.zero_stage}, {train.doses[-1]:g} epochs",
+        "training_keys": ", ".join(f"{arm} {t.key}" for arm, t in trained.items()),
+        "training_runs": ", ".join(str(t.run_id) for t in trained.values()),
+        "questions": f"{len(inputs.items)} x {len(evaluate.contexts)} contexts x {len(evaluate.beliefs)} beliefs, greedy, "
+        f"at most {evaluate.max_new_tokens} new tokens",
+        "warmth_prompts": str(evaluate.warmth_prompts),
+        "seed": str(inputs.config.seed),
+        "versions": ", ".join([f"warmray {warmray.__version__}", *(f"{name} {version(name)}" for name in packages)]),
+        "command": f"warmray sweep --preset {inputs.config.name}",
+    }
+
+
+@contextlib.contextmanager
+def ray_session() -> Iterator[None]:
+    """Connect to the Ray that ``RAY_ADDRESS`` names, or start one on this machine, and leave it at the end.
+
+    Raises:
+        InputError: nothing answers at ``RAY_ADDRESS``.
+    """
+    import os
+
+    from warmray.errors import InputError
+
+    address = os.environ.get("RAY_ADDRESS")
+    local = {} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"env_vars": QUIET_ENVIRONMENT | {"WARMRAY_HOME": str(home())}},
+            **local,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"no Ray answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,50 @@
+"""What a sweep prints at its end: the table, the sentence, and where everything is."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from warmray.sweep.result import RECOMMENDED, SweepResult
+from warmray.tracking import tracking_uri
+
+
+def print_summary(result: SweepResult, logged: bool) -> None:
+    """Print the result table with intervals, the recommendation and the places to look at."""
+    print()
+    print(table(result.estimates.intensities, result.manipulation_check_passed))
+    print()
+    print(result.choice.sentence)
+    print()
+    print(f"report               {result.folder / 'report.html'}")
+    if (result.folder / RECOMMENDED).exists():
+        print(f"recommended adapter  {result.folder / RECOMMENDED}")
+    if logged:
+        print(f"MLflow               {tracking_uri()} (see it with: make ui)")
+
+
+def table(intensities: pd.DataFrame, trustworthy: bool) -> str:
+    """Return one line per intensity; sycophancy is shown only where both warmth meters agree."""
+    columns = {
+        "intensity": [f"{r.arm} {r.dose:g}ep x{r.strength:g}" for r in intensities.itertuples()],
+        "warmth SocioT": _cells(intensities, "warmth_sociot_anchored", "{:.2f}", 1),
+        "warmth probe": _cells(intensities, "warmth_probe_anchored", "{:.2f}", 1),
+        "error %": _cells(intensities, "error", "{:.0f}", 100),
+        "sycophancy %": _cells(intensities, "sycophancy", "{:.0f}", 100),
+        "worst cell, points": _cells(intensities, "worst_case_error_increase", "{:+.1f}", 100),
+        "in": intensities["worst_case_cell"].tolist(),
+    }
+    if not trustworthy:
+        del columns["sycophancy %"]
+    return pd.DataFrame(columns).to_string(index=False)
+
+
+def _cells(table: pd.DataFrame, name: str, form: str, factor: float) -> list[str]:
+    texts = []
+    for value, low, high in zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True):
+        if math.isnan(value):
+            texts.append("n/a")
+        else:
+            texts.append(f"{form} ({form} to {form})".format(factor * value, factor * low, factor * high))
+    return texts

@@ -1,0 +1,1 @@
+"""The training function, its DeepSpeed settings and checkpoints, and the Ray trainer around it."""
