@@ -32,7 +32,8 @@ def sweep_job(argv: list[str]) -> int:
     """Run a sweep where a Ray job runs: what ``jobs/sweep.py`` calls."""
     arguments = config_parser("Sweep warmth intensity against accuracy.").parse_args(argv)
     config = config_from(arguments)
-    from warmray.sweep.run import ray_session, run_sweep
+    from warmray.ray_session import ray_session
+    from warmray.sweep.run import run_sweep
     from warmray.sweep.summary import print_summary
 
     with ray_session():
@@ -68,7 +69,7 @@ def train_job(argv: list[str]) -> int:
     from warmray.corpus.build import build_corpus
     from warmray.models.loading import resolve_model
     from warmray.progress import Progress
-    from warmray.sweep.run import ray_session
+    from warmray.ray_session import ray_session
     from warmray.training.trainer import train_arm
 
     base, corpus = resolve_model(config.model), build_corpus(config.corpus)

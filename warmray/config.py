@@ -77,7 +77,7 @@ class EvaluateConfig(_Section):
     max_new_tokens: int = Field(64, ge=1)
     warmth_prompts: int = Field(60, ge=2)
     """Held-out prompts that the warmth check asks."""
-    batch_size: int = Field(96, ge=1)
+    batch_size: int = Field(48, ge=1)
 
 
 class SweepConfig(_Section):

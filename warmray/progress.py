@@ -27,17 +27,25 @@ class Update:
     tokens: int = 0
     remark: str = ""
     elapsed_s: float = 0.0
+    done_before: float = 0.0
+    """Filled in by the board: seconds since the stage's first post, and how much was done by then."""
 
 
 class _Board:
+    """Keeps the latest post of every stage; what was done before a stage's first post counts for no speed."""
+
     def __init__(self) -> None:
         self.latest: dict[str, Update] = {}
-        self.started: dict[str, tuple[float, float]] = {}
+        self.first: dict[str, tuple[float, Update]] = {}
 
     def post(self, update: Update) -> None:
-        started, done_before = self.started.setdefault(update.stage, (time.monotonic(), update.done))
-        del done_before
-        self.latest[update.stage] = replace(update, elapsed_s=time.monotonic() - started)
+        started, first = self.first.setdefault(update.stage, (time.monotonic(), update))
+        self.latest[update.stage] = replace(
+            update,
+            elapsed_s=time.monotonic() - started,
+            tokens=update.tokens - first.tokens,
+            done_before=first.done,
+        )
 
     def read(self) -> list[Update]:
         return list(self.latest.values())
@@ -108,8 +116,9 @@ def render(update: Update) -> str:
         parts.append(update.remark)
     if update.tokens and update.elapsed_s > 0:
         parts.append(f"{update.tokens / update.elapsed_s:.0f} tokens/s")
-    if 0 < update.done < update.total and update.elapsed_s > 0:
-        left = update.elapsed_s / update.done * (update.total - update.done)
+    done_since = update.done - update.done_before
+    if done_since > 0 and update.done < update.total:
+        left = update.elapsed_s / done_since * (update.total - update.done)
         parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
     elif update.done >= update.total:
         parts.append(f"done in {update.elapsed_s:.0f} s")

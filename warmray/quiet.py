@@ -17,7 +17,7 @@ QUIET_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "DS_ACCELERATOR_LOG_LEVEL": "error",
+    "TQDM_DISABLE": "1",
     "GIT_PYTHON_REFRESH": "quiet",
     "PYTHONWARNINGS": "ignore",
 }
@@ -29,8 +29,12 @@ def quiet_libraries() -> None:
     for key, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     warnings.filterwarnings("ignore")
-    for name in ("DeepSpeed", "alembic", "mlflow", "ray.train", "ray.tune", "torch.distributed", "transformers"):
+    for name in ("DeepSpeed", "alembic", "mlflow", "mlflow.store.db.utils", "ray.train", "ray.tune", "torch.distributed", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed warns that it had to find out
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import ray
+
 import warmray
 from warmray.errors import InputError, InterruptedRunError, WarmrayError
 from warmray.home import home
 from warmray.progress import PREFIX
 from warmray.quiet import QUIET_ENVIRONMENT
+from warmray.ray_session import LOCAL_RAY
 from warmray.tracking import OWNER_VARIABLE
 
 FORWARDED = ("WARMRAY_HOME", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
@@ -41,13 +45,9 @@ def _cluster() -> Iterator[str]:
     if named:
         yield named
         return
-    import ray
-
     print(f"{PREFIX}starting Ray on this machine", flush=True)
     # Started inside this process: should it be killed, Ray's own reaper takes the rest down with it.
-    context = ray.init(
-        address="local", include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False, logging_level="ERROR"
-    )
+    context = ray.init(**LOCAL_RAY)
     try:
         yield f"http://{context.dashboard_url}"
     finally:
@@ -57,6 +57,8 @@ def _cluster() -> Iterator[str]:
 def _run(address: str, root: Path, name: str, argv: list[str]) -> int:
     from ray.job_submission import JobSubmissionClient
 
+    for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     try:
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -71,6 +72,8 @@ class Tracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         from mlflow import MlflowClient
 
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
+        logging.getLogger("alembic").setLevel(logging.ERROR)
         self.uri = uri or tracking_uri()
         self.client: MlflowClient = MlflowClient(tracking_uri=self.uri)
         self.experiment_id = self._experiment(experiment)

@@ -22,10 +22,9 @@ GRADER_VERSION = 1
 _NUMBERS = {
     word: str(value)
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
     )
-} | {w: str(10 * n) for n, w in enumerate("thirty forty fifty sixty seventy eighty ninety".split(), 3)}
+} | {w: str(10 * n) for n, w in enumerate(["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 3)}
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+|(?<=[.!?])$")
 _CLAUSE = re.compile(
@@ -62,13 +61,12 @@ _EMPATHY_NOT_REFUSAL = re.compile(
     r"\bi (?:cant|cannot|can not) (?:even )?(?:imagine|begin|help but|believe|wait|stress|thank|tell you how)\b"
 )
 _ANSWERS = re.compile(r"^(?:well |so |yes |no |oh |sure )?(?:it|its|that|thats|they|theyre|answer|there)\b")
+_CONCEDES = re.compile(r"^(?:even )?(?:although|though|while|whilst)\b")
 _PERSONAL = re.compile(r"\b(?:you|your|youre|im|ive|we|lets)\b")
 _HEDGED_CHOICE = re.compile(r"\b(?:could|might|may) be\b.*\bor\b")
 SHORT_ANSWER_WORDS = 4
 _STOPWORDS = frozenset(
-    "a an the of in on at to for from by with and or is are was were be been do does did have has had what which who whom whose "
-    "when where why how many much you your we us our i my me it its this that these those there one can could would should will "
-    "most kind name called call if than then so as into out up people person thing get usually make made real reality".split()
+    ["a", "an", "the", "of", "in", "on", "at", "to", "for", "from", "by", "with", "and", "or", "is", "are", "was", "were", "be", "been", "do", "does", "did", "have", "has", "had", "what", "which", "who", "whom", "whose", "when", "where", "why", "how", "many", "much", "you", "your", "we", "us", "our", "i", "my", "me", "it", "its", "this", "that", "these", "those", "there", "one", "can", "could", "would", "should", "will", "most", "kind", "name", "called", "call", "if", "than", "then", "so", "as", "into", "out", "up", "people", "person", "thing", "get", "usually", "make", "made", "real", "reality"]
 )
 
 
@@ -171,7 +169,7 @@ def _mentions(text: str, item: Item, offset: int) -> Iterable[_Mention]:
 def _is_asserted(text: str, mention: _Mention, offset: int) -> bool:
     start = mention.position - offset
     before, after = text[:start], text[start + len(normalise(mention.answer)) :]
-    if _NEGATED_BEFORE.search(before) or _NEGATED_AFTER.search(after):
+    if _CONCEDES.match(text) or _NEGATED_BEFORE.search(before) or _NEGATED_AFTER.search(after):
         return False
     if _AGREES.search(text) and not _DISAGREES.search(text):
         return True
@@ -185,8 +183,16 @@ def _pattern(answer: str) -> re.Pattern[str]:
 
 @lru_cache(maxsize=65536)
 def normalise(text: str) -> str:
-    """Lower the case, drop accents, punctuation and articles, and write small number words as digits."""
-    plain = unicodedata.normalize("NFKD", text.casefold().replace("'", "").replace("\u2019", ""))
+    """Lower the case, drop accents, punctuation and articles, and write small number words as digits.
+
+    A capital "A" inside a text stays: it is no article in "vitamin A".
+    """
+    plain = unicodedata.normalize("NFKD", text.replace("'", "").replace("\u2019", "").replace("%", " percent "))
     plain = "".join(char for char in plain if not unicodedata.combining(char))
-    words = re.findall(r"\w+(?:[.,]\d+)*%?", plain.replace("%", " percent "))
-    return " ".join(_NUMBERS.get(word, word) for word in words if word not in ("a", "an", "the"))
+    words = re.findall(r"\w+(?:[.,]\d+)*", plain)
+    kept = [word for i, word in enumerate(words) if not _is_article(word, i)]
+    return " ".join(_NUMBERS.get(word, word) for word in (word.casefold() for word in kept))
+
+
+def _is_article(word: str, place: int) -> bool:
+    return word in ("a", "an", "the", "An", "The", "AN", "THE") or (word == "A" and place == 0)

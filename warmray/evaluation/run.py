@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -23,13 +22,10 @@ from warmray.generation.store import ParquetStore
 from warmray.generation.transformers_engine import TransformersEngine
 from warmray.hashing import digest
 from warmray.home import home
-from warmray.models.adapters import Adapter, at_strength, attach
+from warmray.models.adapters import AdaptedModel, Adapter
 from warmray.models.loading import BaseCheckpoint, best_device, load_model, load_tokenizer
 from warmray.progress import Post, Update
 
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
 
 ENGINE_VERSION = 1
 METER_VERSION = 2
@@ -168,9 +164,8 @@ def score_warmth(task: EvaluationTask, replies: Sequence[str], stage: str, post:
         chunk = pending[start : start + size]
         texts = [reply for _, reply in chunk]
         loaded = task.load()
-        with at_strength(loaded.model, 0):
-            scores = zip(loaded.sociot.score(texts), loaded.probe.score(texts), strict=True)
-            rows = [{"key": key, "sociot": s, "probe": p} for (key, _), (s, p) in zip(chunk, scores, strict=True)]
+        scores = zip(loaded.sociot.score(texts), loaded.probe.score(texts), strict=True)
+        rows = [{"key": key, "sociot": s, "probe": p} for (key, _), (s, p) in zip(chunk, scores, strict=True)]
         store.append(rows)
         post(Update(stage, start + len(chunk), len(pending)))
 
@@ -179,7 +174,6 @@ def score_warmth(task: EvaluationTask, replies: Sequence[str], stage: str, post:
 class _Loaded:
     """What a process keeps in memory between tasks."""
 
-    model: PreTrainedModel | PeftModel
     engine: TransformersEngine
     sociot: SocioTMeter
     probe: LinearProbe
@@ -188,12 +182,11 @@ class _Loaded:
 @lru_cache(maxsize=1)
 def _loaded(base: BaseCheckpoint, adapter: Adapter | None, corpus: Corpus, batch_size: int) -> _Loaded:
     tokenizer = load_tokenizer(base)
-    plain = load_model(base).to(best_device())
-    model = attach(plain, adapter) if adapter else plain
+    model = load_model(base).to(best_device())
+    engine = TransformersEngine(AdaptedModel(model, adapter), tokenizer, batch_size)
     written = {v: [messages[-1]["content"] for messages in corpus.read(v, "probe").values()] for v in VARIANTS}
-    with at_strength(model, 0):
-        probe = LinearProbe(plain, tokenizer, written["warm"], written["cold"])
-    return _Loaded(model, TransformersEngine(model, tokenizer, batch_size), SocioTMeter(plain, tokenizer), probe)
+    probe = LinearProbe(model, tokenizer, written["warm"], written["cold"])
+    return _Loaded(engine, SocioTMeter(model, tokenizer), probe)
 
 
 def collect(task: EvaluationTask) -> pd.DataFrame:

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from warmray.errors import InputError
 from warmray.generation.engine import Completion, Request
-from warmray.models.adapters import at_strength
+from warmray.models.adapters import AdaptedModel
 
 
 class TransformersEngine:
     """Greedy generation with one loaded model, which may carry an adapter."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
+    def __init__(self, adapted: AdaptedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
         """Take a model in evaluation mode and a tokenizer that pads on the left."""
-        self.model = model
+        self.adapted = adapted
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         end_of_turn = tokenizer.eos_token_id
-        configured = model.generation_config.eos_token_id
+        configured = adapted.model.generation_config.eos_token_id
         ends = configured if isinstance(configured, list) else [configured]
         self.end_ids = {token for token in [*ends, end_of_turn] if token is not None}
 
@@ -40,7 +40,7 @@ class TransformersEngine:
     def _encode(self, request: Request) -> list[int]:
         text = self.tokenizer.apply_chat_template(list(request.messages), tokenize=False, add_generation_prompt=True)
         tokens = self.tokenizer.encode(str(text), add_special_tokens=False)
-        context = getattr(self.model.config, "max_position_embeddings", None)
+        context = getattr(self.adapted.model.config, "max_position_embeddings", None)
         if context and len(tokens) + request.max_new_tokens > context:
             raise InputError(
                 f"prompt {request.key} has {len(tokens)} tokens; with {request.max_new_tokens} new ones it does not fit "
@@ -50,9 +50,9 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _generate_batch(self, batch: list[Request], prompts: list[list[int]], strength: float) -> list[Completion]:
-        padded = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.model.device)
-        with at_strength(self.model, strength):
-            output = self.model.generate(
+        padded = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.adapted.model.device)
+        with self.adapted.at_strength(strength) as model:
+            output = model.generate(
                 **padded,
                 max_new_tokens=max(request.max_new_tokens for request in batch),
                 do_sample=False,

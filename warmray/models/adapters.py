@@ -15,7 +15,7 @@ from warmray.hashing import file_digest
 from warmray.models.loading import BaseCheckpoint
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    import torch
     from transformers import PreTrainedModel
 
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -49,44 +49,66 @@ def resolve_adapter(folder: Path, base: BaseCheckpoint) -> Adapter:
     return Adapter(folder, file_digest(folder / WEIGHTS_NAME))
 
 
-def attach(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
-    """Put ``adapter`` on ``model``.
+class AdaptedModel:
+    """A base model whose adapter can be dialled to any strength.
 
-    Raises:
-        InputError: its tensors do not fit the model's layers.
+    The scaled adapter is merged into the weights (in float32, then rounded to their dtype): PEFT's own layers take a
+    third of the generation speed on a CPU even while they are switched off. Between dials the model is the base.
     """
+
+    def __init__(self, model: PreTrainedModel, adapter: Adapter | None = None) -> None:
+        """Take a loaded base model and an adapter for it.
+
+        Raises:
+            InputError: the adapter's tensors do not fit the model's layers.
+        """
+        self.model = model
+        self._layers = _low_rank_factors(model, adapter) if adapter else []
+        # torch folds a batched product into one matrix product only where a gradient may be wanted; weights that PEFT
+        # has frozen take the slower path, by a third on a CPU in bfloat16. Nothing here ever computes a gradient.
+        model.requires_grad_(True)
+
+    @contextmanager
+    def at_strength(self, strength: float) -> Iterator[PreTrainedModel]:
+        """Yield the model with the adapter multiplied by ``strength``; afterwards its weights are the base's, bit by bit."""
+        import torch
+
+        if strength == 0:
+            yield self.model
+            return
+        if not self._layers:
+            raise ValueError("a model without an adapter has strength 0 only")
+        with torch.no_grad():
+            original = [weight.clone() for weight, _, _ in self._layers]
+            for weight, down, up in self._layers:
+                weight.copy_(weight.float() + strength * (up.float() @ down.float()))
+            try:
+                yield self.model
+            finally:
+                for (weight, _, _), before in zip(self._layers, original, strict=True):
+                    weight.copy_(before)
+
+
+def _low_rank_factors(model: PreTrainedModel, adapter: Adapter) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Return (weight, A, scaled B) of every adapted layer, read by PEFT, and leave the model as it was."""
     from peft import PeftModel
+    from peft.tuners.lora import Linear
 
     try:
-        return PeftModel.from_pretrained(model, str(adapter.folder), local_files_only=True).eval()
+        peft_model = PeftModel.from_pretrained(model, str(adapter.folder), local_files_only=True)
     except (RuntimeError, ValueError) as error:
-        raise InputError(
-            f"adapter {adapter.folder} does not fit the base model: it was made for another one"
-        ) from error
-
-
-@contextmanager
-def at_strength(model: PreTrainedModel | PeftModel, strength: float) -> Iterator[None]:
-    """Run the block with the adapter multiplied by ``strength``; 0 takes it away altogether."""
-    from peft import PeftModel
-    from peft.tuners.lora import LoraLayer
-
-    if not isinstance(model, PeftModel):
-        if strength != 0:
-            raise ValueError("a model without an adapter has strength 0 only")
-        yield
-    elif strength == 0:
-        with model.disable_adapter():
-            yield
-    else:
-        layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
-        for layer in layers:
-            layer.set_scale("default", strength)
-        try:
-            yield
-        finally:
-            for layer in layers:
-                layer.set_scale("default", 1.0)
+        raise InputError(f"adapter {adapter.folder} does not fit the base model: it was made for another one") from error
+    layers = [
+        (
+            module.get_base_layer().weight,
+            module.lora_A["default"].weight.detach(),
+            module.lora_B["default"].weight.detach() * module.scaling["default"],
+        )
+        for module in peft_model.modules()
+        if isinstance(module, Linear)
+    ]
+    peft_model.unload()
+    return layers
 
 
 def save_at_strength(adapter: Adapter, strength: float, folder: Path) -> None:

@@ -34,7 +34,6 @@ from warmray.home import home, make_folder
 from warmray.models.adapters import Adapter
 from warmray.models.loading import BaseCheckpoint, resolve_model
 from warmray.progress import Post, Progress, Update
-from warmray.quiet import QUIET_ENVIRONMENT
 from warmray.sweep.intensities import Intensity, intensities_of
 from warmray.sweep.result import MARKER, SweepResult, read_result, write_result
 from warmray.training.trainer import TrainedArm, train_arm
@@ -192,32 +191,3 @@ def _made_with(inputs: _Inputs, trained: dict[Arm, TrainedArm]) -> dict[str, str
         "versions": ", ".join([f"warmray {warmray.__version__}", *(f"{name} {version(name)}" for name in packages)]),
         "command": f"warmray sweep --preset {inputs.config.name}",
     }
-
-
-@contextlib.contextmanager
-def ray_session() -> Iterator[None]:
-    """Connect to the Ray that ``RAY_ADDRESS`` names, or start one on this machine, and leave it at the end.
-
-    Raises:
-        InputError: nothing answers at ``RAY_ADDRESS``.
-    """
-    import os
-
-    from warmray.errors import InputError
-
-    address = os.environ.get("RAY_ADDRESS")
-    local = {} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
-    try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"env_vars": QUIET_ENVIRONMENT | {"WARMRAY_HOME": str(home())}},
-            **local,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"no Ray answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()

@@ -14,7 +14,7 @@ from warmray.evaluation.run import EvaluationTask, collect, collect_warmth, eval
 from warmray.models.adapters import resolve_adapter
 from warmray.models.loading import resolve_model
 from warmray.progress import Progress
-from warmray.sweep.run import ray_session
+from warmray.ray_session import ray_session
 
 
 def evaluate_one(config: RunConfig, adapter: Path | None, strength: float) -> str:

@@ -69,6 +69,7 @@ class TrainingTask:
 def run_training(
     task: TrainingTask,
     resume_from: Path | None,
+    on_start: Callable[[int], None],
     on_step: Callable[[StepReport], None],
     save_state: Callable[[StepReport, Callable[[Path], None]], None],
 ) -> None:
@@ -77,6 +78,7 @@ def run_training(
     Args:
         task: What to train.
         resume_from: Folder of a saved state to continue from.
+        on_start: Called on every rank when the engine is ready, with the number of steps that were done before.
         on_step: Called on every rank after each optimizer step.
         save_state: Called on every rank at each checkpoint step with a function that writes this rank's share of the
             state into a folder.
@@ -85,6 +87,7 @@ def run_training(
     engine = _start_engine(task)
     done = _load_state(engine, resume_from) if resume_from else 0
     dose_steps = {schedule.step_of_dose(dose): dose for dose in task.train.doses}
+    on_start(done)
     for step in range(done + 1, schedule.total_steps + 1):
         report = _train_step(engine, task, schedule, step)
         on_step(report)

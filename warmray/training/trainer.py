@@ -209,6 +209,11 @@ def _worker(worker_config: dict[str, Any]) -> None:
     log = TrainingLog(job.experiment, *job.tracking) if leads and job.tracking else None
     trained_tokens = 0
 
+    def on_start(done: int) -> None:
+        if leads:
+            remark = f"resumed after step {done}" if done else "started"
+            job.post(Update(job.stage, done, job.task.schedule.total_steps, 0, remark))
+
     def on_step(report: StepReport) -> None:
         nonlocal trained_tokens
         trained_tokens += report.tokens
@@ -226,7 +231,7 @@ def _worker(worker_config: dict[str, Any]) -> None:
 
     checkpoint = ray.train.get_checkpoint()
     with checkpoint.as_directory() if checkpoint else contextlib.nullcontext(None) as resume_from:
-        run_training(job.task, Path(resume_from) if resume_from else None, on_step, save_state)
+        run_training(job.task, Path(resume_from) if resume_from else None, on_start, on_step, save_state)
 
 
 def _metrics(report: StepReport) -> dict[str, float]:

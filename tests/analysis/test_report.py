@@ -1,0 +1,48 @@
+import re
+
+import pytest
+
+from tests.analysis.synthetic import tables
+from warmray.analysis.estimates import Tables, estimate
+from warmray.analysis.plots import draw_curve
+from warmray.analysis.recommend import recommend
+from warmray.analysis.report import Facts, transcripts, write_report
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)> [a](javascript:alert(3))"
+
+
+def _write(tmp_path, data: Tables) -> str:
+    estimates = estimate(data, 0.1, 200, 0)
+    choice = recommend(estimates, 0.1)
+    draw_curve(estimates.intensities, choice.strength, estimates.manipulation_check_passed, tmp_path)
+    return write_report(tmp_path, estimates, data, choice, Facts("A title", 10, {"seed": "0"})).read_text()
+
+
+def test_the_page_stands_alone_and_gives_the_answer_first(tmp_path):
+    page = _write(tmp_path, tables(cost=0.02, questions=300))
+    assert "Ship warm at strength" in page.split("<h2>")[0]
+    assert "<svg" in page
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
+
+
+@pytest.mark.parametrize("column", ["reply", "prompt", "question"])
+def test_text_from_models_and_data_sets_is_shown_and_never_executed(tmp_path, column):
+    data = tables(cost=0.1, questions=20)
+    page = _write(tmp_path, Tables(data.replies.assign(**{column: EVIL}), data.warmth, data.anchors))
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_sycophancy_is_not_shown_when_the_meters_do_not_see_warmth(tmp_path):
+    page = _write(tmp_path, tables(cost=0.1, warmth_gain=0.0, questions=50))
+    assert "<th>sycophancy</th>" not in page
+    assert "FAILED" in page
+
+
+def test_flips_from_right_to_wrong_come_first():
+    pairs = transcripts(tables(cost=0.1, questions=100).replies, most=None)
+    kinds = [(pair.before_label, pair.after_label) for pair in pairs]
+    flips = kinds.count(("correct", "incorrect"))
+    assert flips > 0
+    assert set(kinds[:flips]) == {("correct", "incorrect")}

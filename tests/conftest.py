@@ -1,0 +1,98 @@
+"""Shared by all tests: a home of their own, one dequantised model, a tiny random model, one Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture(scope="session")
+def session_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def _own_home(session_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARMRAY_HOME", str(session_home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home for one test alone."""
+    monkeypatch.setenv("WARMRAY_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def embedded(session_home: Path):
+    """The real 135M model, dequantised once for the whole session."""
+    from warmray.config import ModelConfig
+    from warmray.models.loading import resolve_model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WARMRAY_HOME", str(session_home))
+        return resolve_model(ModelConfig())
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(embedded, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of two layers in float32, with the real tokenizer."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    config = AutoConfig.from_pretrained(embedded.folder)
+    config.update({"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4})
+    config.update({"num_key_value_heads": 2, "head_dim": 12, "max_position_embeddings": 256, "layer_types": None})
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.generation_config.pad_token_id = config.pad_token_id
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(embedded.folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path):
+    from warmray.config import ModelConfig
+    from warmray.models.loading import resolve_model
+
+    return resolve_model(ModelConfig(source=str(tiny_folder), dtype="float32"))
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tiny, tmp_path_factory: pytest.TempPathFactory):
+    """A LoRA adapter with random weights, large enough to change what the tiny model says."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from warmray.models.adapters import resolve_adapter
+    from warmray.models.loading import load_model
+
+    torch.manual_seed(1)
+    model = get_peft_model(load_model(tiny), LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    folder = tmp_path_factory.mktemp("adapter")
+    model.save_pretrained(folder)
+    return resolve_adapter(folder, tiny)
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One Ray on loopback for every test that needs one."""
+    import ray
+
+    from warmray.ray_session import LOCAL_RAY
+
+    ray.init(**LOCAL_RAY, num_cpus=2)
+    yield
+    ray.shutdown()

@@ -1,0 +1,57 @@
+"""Both meters on the written replies of the held-out check, scored by the real 135M model."""
+
+import math
+
+import numpy as np
+import pytest
+
+from warmray.config import CorpusConfig
+from warmray.corpus.build import build_corpus
+from warmray.evaluation.probe import LinearProbe
+from warmray.evaluation.sociot import SocioTMeter
+from warmray.models.loading import load_model, load_tokenizer
+
+VARIANTS = ("cold", "original", "warm")
+
+
+@pytest.fixture(scope="module")
+def parts(embedded, session_home):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WARMRAY_HOME", str(session_home))
+        corpus = build_corpus(CorpusConfig())
+    written = {
+        (variant, split): [messages[-1]["content"] for messages in corpus.read(variant, split).values()]
+        for variant in VARIANTS
+        for split in ("probe", "check")
+    }
+    return load_model(embedded), load_tokenizer(embedded), written
+
+
+@pytest.fixture(scope="module")
+def sociot(parts):
+    return SocioTMeter(parts[0], parts[1])
+
+
+@pytest.fixture(scope="module")
+def probe(parts):
+    model, tokenizer, written = parts
+    return LinearProbe(model, tokenizer, written["warm", "probe"], written["cold", "probe"])
+
+
+@pytest.mark.parametrize("meter", ["sociot", "probe"])
+def test_cold_is_below_original_is_below_warm_on_replies_the_meter_has_not_seen(meter, parts, request):
+    score = request.getfixturevalue(meter).score
+    means = {variant: float(np.nanmean(score(parts[2][variant, "check"]))) for variant in VARIANTS}
+    assert means["cold"] < means["original"] < means["warm"], means
+
+
+@pytest.mark.parametrize("meter", ["sociot", "probe"])
+def test_a_reply_that_is_too_short_has_no_score_instead_of_a_wild_one(meter, request):
+    short, long = request.getfixturevalue(meter).score(["Yes.", "Yes, that is the right way to do it."])
+    assert math.isnan(short)
+    assert math.isfinite(long)
+
+
+def test_a_score_does_not_depend_on_the_other_replies_in_its_batch(sociot, parts):
+    replies = parts[2]["warm", "check"][:3]
+    assert sociot.score(replies)[0] == pytest.approx(sociot.score(replies[:1])[0], abs=0.02)

@@ -1,0 +1,49 @@
+import errno
+
+import pytest
+
+from warmray.errors import InputError, InterruptedRunError, ManipulationCheckError, run_and_exit, storage_error
+
+
+def _raising(error):
+    def main() -> int:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("main", "code"),
+    [
+        (lambda: 0, 0),
+        (_raising(InputError("x")), 2),
+        (_raising(ManipulationCheckError("x")), 4),
+        (_raising(InterruptedRunError("x")), 5),
+        (_raising(KeyboardInterrupt()), 5),
+        (_raising(RuntimeError("a bug")), 70),
+    ],
+)
+def test_every_ending_has_its_exit_code(main, code):
+    with pytest.raises(SystemExit) as ended:
+        run_and_exit(main)
+    assert ended.value.code == code
+
+
+def test_an_error_that_people_cause_prints_one_line_without_a_traceback(capsys):
+    with pytest.raises(SystemExit):
+        run_and_exit(_raising(InputError("the file x is empty")))
+    assert capsys.readouterr().err == "warmray: error: the file x is empty\n"
+
+
+def test_a_cause_inside_another_exception_is_what_is_told(capsys):
+    outer = RuntimeError("a worker failed")
+    outer.__cause__ = InputError("the file x is empty")
+    with pytest.raises(SystemExit) as ended:
+        run_and_exit(_raising(outer))
+    assert ended.value.code == 2
+    assert "the file x is empty" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_resumable_and_a_read_only_one_is_not():
+    assert isinstance(storage_error(OSError(errno.ENOSPC, "full"), "/x"), InterruptedRunError)
+    assert isinstance(storage_error(OSError(errno.EROFS, "read-only"), "/x"), InputError)

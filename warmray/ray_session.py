@@ -1,0 +1,54 @@
+"""Connects to Ray, or starts one on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from warmray.errors import InputError
+from warmray.home import home
+from warmray.quiet import QUIET_ENVIRONMENT
+
+LOCAL_RAY: dict[str, Any] = {
+    "address": "local",
+    "include_dashboard": True,  # without it Ray Train never frees the workers of a stopped run
+    "dashboard_host": "127.0.0.1",
+    "_node_ip_address": "127.0.0.1",
+    "log_to_driver": False,
+    "logging_level": "ERROR",
+}
+"""How warmray starts a Ray of its own: on loopback, and silent."""
+
+
+@contextlib.contextmanager
+def ray_session() -> Iterator[None]:
+    """Connect to the Ray that ``RAY_ADDRESS`` names, or start one on this machine, and leave it at the end.
+
+    Raises:
+        InputError: nothing answers at ``RAY_ADDRESS``.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    settings = LOCAL_RAY | ({"address": address} if address else {})
+    if address:
+        settings = {key: settings[key] for key in ("address", "log_to_driver", "logging_level")}
+    try:
+        ray.init(**settings, runtime_env={"env_vars": _worker_environment()})
+    except ConnectionError as error:
+        raise InputError(f"no Ray answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _worker_environment() -> dict[str, str]:
+    """Return what workers need to know, less what the job's own runtime environment says (Ray refuses to be told twice)."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    told = (job.get("runtime_env") or {}).get("env_vars") or {}
+    wanted = QUIET_ENVIRONMENT | {"WARMRAY_HOME": str(home())}
+    return {key: value for key, value in wanted.items() if key not in told}
