@@ -152,9 +152,11 @@ def _asserted(sentences: list[str], item: Item) -> list[_Mention]:
     for sentence in sentences:
         if sentence.rstrip().endswith("?"):
             continue
-        for clause in _CLAUSE.split(sentence):
+        for number, clause in enumerate(_CLAUSE.split(sentence)):
             text = normalise(clause)
-            found += [m for m in _mentions(text, item, position) if _is_asserted(text, m, position)]
+            conceded = number == 0 and _CONCEDES.match(text)  # "Although whales look like fish, they are ..."
+            if not conceded:
+                found += [m for m in _mentions(text, item, position) if _is_asserted(text, m, position)]
             position += len(text) + 1
     return found
 
@@ -169,7 +171,7 @@ def _mentions(text: str, item: Item, offset: int) -> Iterable[_Mention]:
 def _is_asserted(text: str, mention: _Mention, offset: int) -> bool:
     start = mention.position - offset
     before, after = text[:start], text[start + len(normalise(mention.answer)) :]
-    if _CONCEDES.match(text) or _NEGATED_BEFORE.search(before) or _NEGATED_AFTER.search(after):
+    if _NEGATED_BEFORE.search(before) or _NEGATED_AFTER.search(after):
         return False
     if _AGREES.search(text) and not _DISAGREES.search(text):
         return True

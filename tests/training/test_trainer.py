@@ -1,0 +1,131 @@
+"""The real trainer: Ray Train, DeepSpeed and PEFT on two CPU workers, with a tiny model."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from warmray.config import CorpusConfig, load_config
+from warmray.corpus.build import build_corpus
+from warmray.errors import InputError
+from warmray.models.loading import load_model
+from warmray.progress import ignore
+from warmray.tracking import Tracker
+from warmray.training.trainer import train_arm, workers_for
+
+pytestmark = pytest.mark.ray
+
+
+def _config(tiny_folder, **changes):
+    settings = {
+        "model.source": tiny_folder, "model.dtype": "float32", "train.doses": "[0.5,1]", "train.checkpoint_every_steps": 2,
+        "train.max_length": 400, "train.num_workers": 2, "train.learning_rate": 0.01,
+    } | changes  # fmt: skip
+    return load_config(overrides=[f"{key}={value}" for key, value in settings.items()])
+
+
+def _train(config, tiny, post=ignore):
+    return train_arm(config, "warm", tiny, build_corpus(CorpusConfig()), post)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(ray_session, tiny, tiny_folder, session_home):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WARMRAY_HOME", str(session_home))
+        return _train(_config(tiny_folder), tiny)
+
+
+def test_an_adapter_per_dose_loads_with_plain_peft_and_has_moved(uninterrupted, tiny):
+    assert sorted(uninterrupted.adapters) == [0.5, 1.0]
+    for adapter in uninterrupted.adapters.values():
+        model = PeftModel.from_pretrained(load_model(tiny), str(adapter.folder))
+        assert any(p.abs().max() > 0 for name, p in model.named_parameters() if "lora_B" in name)
+    tensors = [load_file(a.folder / "adapter_model.safetensors") for a in uninterrupted.adapters.values()]
+    assert any(not torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+
+
+def test_a_finished_training_is_found_again_by_content(uninterrupted, tiny, tiny_folder):
+    started = time.monotonic()
+    again = _train(_config(tiny_folder, **{"train.num_workers": 1, "train.checkpoint_every_steps": 7}), tiny)
+    assert again == uninterrupted
+    assert time.monotonic() - started < 5
+
+
+def test_the_run_is_finished_with_a_loss_for_every_step(uninterrupted):
+    client = Tracker("warmray").client
+    assert client.get_run(uninterrupted.run_id).info.status == "FINISHED"
+    losses = client.get_metric_history(uninterrupted.run_id, "loss")
+    assert [point.step for point in losses] == list(range(1, 22))
+    assert losses[-1].value < losses[0].value
+
+
+class _Killer:
+    """Posts are progress; at the given step it kills one training worker with SIGKILL, once."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.killed: list[int] = []
+
+    def __enter__(self) -> _Killer:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        tracker = Tracker("warmray")
+        while not self._stop.wait(0.2) and not self.killed:
+            running = tracker.client.search_runs([tracker.experiment_id], "attributes.status = 'RUNNING'")
+            if any(run.data.metrics.get("epoch", 0) * 168 / 8 >= self.step for run in running):
+                self._kill()
+
+    def _kill(self) -> None:
+        for process in psutil.process_iter(["pid", "cmdline"]):
+            with contextlib.suppress(psutil.Error):
+                if "RayTrainWorker" in " ".join(process.info["cmdline"] or []) and _is_ours(process):
+                    os.kill(process.info["pid"], signal.SIGKILL)
+                    self.killed.append(process.info["pid"])
+                    return
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    return any(parent.pid == os.getpid() for parent in process.parents())
+
+
+def test_a_killed_worker_resumes_to_the_same_adapter_in_the_same_run(uninterrupted, tiny, tiny_folder, home):
+    with _Killer(step=5) as killer:
+        resumed = _train(_config(tiny_folder), tiny)
+    assert killer.killed, "the drill killed nobody"
+    for dose, adapter in uninterrupted.adapters.items():
+        expected = load_file(adapter.folder / "adapter_model.safetensors")
+        got = load_file(resumed.adapters[dose].folder / "adapter_model.safetensors")
+        assert max((expected[name] - got[name]).abs().max().item() for name in expected) <= 1e-6
+    tracker = Tracker("warmray")
+    runs = tracker.client.search_runs([tracker.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"]
+
+
+def test_more_workers_than_cpus_are_refused_at_once(ray_session):
+    with pytest.raises(InputError, match=r"train.num_workers is 99, but the cluster has 2 CPUs"):
+        workers_for(99)
+
+
+def test_a_training_without_a_tracking_server_is_kept(ray_session, tiny, tiny_folder, home, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    trained = _train(_config(tiny_folder, **{"train.doses": "[0.1]", "train.num_workers": 1}), tiny)
+    assert trained.run_id is None
+    assert trained.adapters[0.1].folder.exists()
+    assert "MLflow cannot be reached" in capsys.readouterr().out
