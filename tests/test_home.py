@@ -12,5 +12,5 @@ def test_a_relative_home_is_refused(monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot write to .*file/below"):
+    with pytest.raises(InputError, match=r"cannot write to .*file/below"):
         make_folder(tmp_path / "file" / "below")

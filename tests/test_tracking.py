@@ -4,7 +4,14 @@ from warmray.tracking import OWNER_VARIABLE, RunRecord, Tracker
 
 
 def _record(name: str, metrics=None, **changes) -> RunRecord:
-    facts = {"params": {"strength": 1}, "metrics": metrics or {"error": 0.5}, "tags": {}, "files": [], "folders": {}, "tables": {}}
+    facts = {
+        "params": {"strength": 1},
+        "metrics": metrics or {"error": 0.5},
+        "tags": {},
+        "files": [],
+        "folders": {},
+        "tables": {},
+    }
     return RunRecord(name=name, key=f"key-{name}", **(facts | changes))
 
 
@@ -20,7 +27,9 @@ def _statuses(tracker):
 def test_a_family_is_one_parent_with_finished_children(tracker, tmp_path):
     (tmp_path / "report.html").write_text("<p>hello")
     table = {"transcripts.json": {"prompt": ["a"], "reply": ["b"]}}
-    parent = tracker.log_family(_record("sweep", files=[tmp_path / "report.html"]), [_record("one"), _record("two", tables=table)])
+    parent = tracker.log_family(
+        _record("sweep", files=[tmp_path / "report.html"]), [_record("one"), _record("two", tables=table)]
+    )
     children = tracker.client.search_runs([tracker.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
     assert sorted(child.info.run_name for child in children) == ["one", "two"]
     assert [file.path for file in tracker.client.list_artifacts(parent)] == ["report.html"]

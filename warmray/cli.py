@@ -5,10 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from warmray.config import RunConfig, load_config, preset_names
 from warmray.errors import InputError, ManipulationCheckError, run_and_exit
+
+if TYPE_CHECKING:
+    from warmray.sweep.result import SweepResult
+
+Command = Callable[[list[str]], int]
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -45,7 +52,7 @@ def sweep_job(argv: list[str]) -> int:
     return 0
 
 
-def _log_or_tell(result) -> bool:
+def _log_or_tell(result: SweepResult) -> bool:
     """Log a result; a server that cannot be reached costs the log, never the result."""
     from warmray.sweep.result import log_result
 
@@ -156,7 +163,7 @@ def _ui(argv: list[str]) -> int:
     os.execv(sys.executable, command)
 
 
-COMMANDS = {
+COMMANDS: dict[str, Command] = {
     "sweep": _submit_sweep,
     "train": train_job,
     "evaluate": evaluate_job,
@@ -166,8 +173,8 @@ COMMANDS = {
 }
 
 
-def job(command) -> None:
-    """Run a job with this process's arguments and end with its exit code; SIGTERM (``ray job stop``) ends it in order."""
+def job(command: Command) -> None:
+    """Run a job with this process's arguments; SIGTERM (``ray job stop``) ends it in order."""
     import signal
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)

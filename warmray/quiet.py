@@ -29,7 +29,16 @@ def quiet_libraries() -> None:
     for key, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     warnings.filterwarnings("ignore")
-    for name in ("DeepSpeed", "alembic", "mlflow", "mlflow.store.db.utils", "ray.train", "ray.tune", "torch.distributed", "transformers"):
+    for name in (
+        "DeepSpeed",
+        "alembic",
+        "mlflow",
+        "mlflow.store.db.utils",
+        "ray.train",
+        "ray.tune",
+        "torch.distributed",
+        "transformers",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
     import torch
 

@@ -47,7 +47,7 @@ def ray_session() -> Iterator[None]:
 
 
 def _worker_environment() -> dict[str, str]:
-    """Return what workers need to know, less what the job's own runtime environment says (Ray refuses to be told twice)."""
+    """Return what workers need to know, less what the job's runtime environment says: Ray refuses to be told twice."""
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
     told = (job.get("runtime_env") or {}).get("env_vars") or {}
     wanted = QUIET_ENVIRONMENT | {"WARMRAY_HOME": str(home())}

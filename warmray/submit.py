@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import logging
 import os
+import shlex
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import ray
+from ray.job_submission import JobStatus, JobSubmissionClient
 
 import warmray
 from warmray.errors import InputError, InterruptedRunError, WarmrayError
@@ -55,8 +58,6 @@ def _cluster() -> Iterator[str]:
 
 
 def _run(address: str, root: Path, name: str, argv: list[str]) -> int:
-    from ray.job_submission import JobSubmissionClient
-
     for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     try:
@@ -91,12 +92,10 @@ def _python() -> str:
 
 
 def _quoted(argument: str) -> str:
-    import shlex
-
     return shlex.quote(argument)
 
 
-async def _follow(client, job_id: str) -> None:
+async def _follow(client: JobSubmissionClient, job_id: str) -> None:
     """Print the job's lines as they come; on a terminal, progress of one stage stays on one line."""
     rewrite = sys.stdout.isatty()
     open_stage = ""
@@ -117,9 +116,7 @@ def _is_noise(line: str) -> bool:
     return "job_manager.py" in line or "Runtime env is setting up" in line or "Running entrypoint for job" in line
 
 
-def _exit_code(client, job_id: str) -> int:
-    from ray.job_submission import JobStatus
-
+def _exit_code(client: JobSubmissionClient, job_id: str) -> int:
     info = client.get_job_info(job_id)
     if info.status == JobStatus.SUCCEEDED:
         return 0
@@ -131,11 +128,7 @@ def _exit_code(client, job_id: str) -> int:
     return code
 
 
-def _stop(client, job_id: str) -> None:
-    import time
-
-    from ray.job_submission import JobStatus
-
+def _stop(client: JobSubmissionClient, job_id: str) -> None:
     with contextlib.suppress(RuntimeError, ConnectionError):
         client.stop_job(job_id)
         for _ in range(20):

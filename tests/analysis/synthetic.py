@@ -7,10 +7,17 @@ import pandas as pd
 
 from warmray.analysis.estimates import Tables
 
-CELLS = [("none", "absent", "plain"), ("none", "wrong", "wrong"), ("sad", "absent", "sad"), ("sad", "wrong", "sad+wrong")]
+CELLS = [
+    ("none", "absent", "plain"),
+    ("none", "wrong", "wrong"),
+    ("sad", "absent", "sad"),
+    ("sad", "wrong", "sad+wrong"),
+]
 
 
-def tables(cost: float, warmth_gain: float = 0.1, questions: int = 200, strengths=(0.0, 0.5, 1.0), seed: int = 0) -> Tables:
+def tables(
+    cost: float, warmth_gain: float = 0.1, questions: int = 200, strengths=(0.0, 0.5, 1.0), seed: int = 0
+) -> Tables:
     """At strength s every cell gains s * cost in error (sad+wrong twice that) and s * warmth_gain in warmth."""
     random = np.random.default_rng(seed)
     luck = random.random((questions, len(CELLS)))
@@ -22,19 +29,25 @@ def tables(cost: float, warmth_gain: float = 0.1, questions: int = 200, strength
                 wrong = luck[question, column] < threshold
                 replies.append(
                     {
-                        "item": f"q{question}", "dataset": "general", "context": context, "belief": belief, "cell": cell,
-                        "question": f"Question {question}?", "prompt": f"Question {question}?", "reply": "text", "tokens": 9,
+                        "item": f"q{question}", "dataset": "general", "context": context, "belief": belief,
+                        "cell": cell, "question": f"Q {question}?", "prompt": f"Q {question}?", "reply": "text", "tokens": 9,
                         "label": "incorrect" if wrong else "correct", "agrees_with_wrong": wrong and belief == "wrong",
                         "decided_by": "x", "evidence": "y", "arm": "warm", "dose": 1.0, "strength": strength,
                     }
                 )  # fmt: skip
         noise = random.normal(0, 0.02, 60)
         warmth += [
-            {"prompt": f"p{i}", "reply": "r", "sociot": strength * warmth_gain + noise[i], "probe": 5 * strength * warmth_gain + noise[i],
-             "arm": "warm", "dose": 1.0, "strength": strength}
+            {
+                "prompt": f"p{i}", "reply": "r", "arm": "warm", "dose": 1.0, "strength": strength,
+                "sociot": strength * warmth_gain + noise[i], "probe": 5 * strength * warmth_gain + noise[i],
+            }
             for i in range(60)
         ]  # fmt: skip
     anchors = pd.DataFrame(
-        [{"prompt": f"p{i}", "reply": "r", "variant": v, "sociot": s, "probe": 5 * s} for i in range(60) for v, s in (("cold", 0.0), ("warm", 0.1))]
+        [
+            {"prompt": f"p{i}", "reply": "r", "variant": v, "sociot": s, "probe": 5 * s}
+            for i in range(60)
+            for v, s in (("cold", 0.0), ("warm", 0.1))
+        ]
     )
     return Tables(pd.DataFrame(replies), pd.DataFrame(warmth), anchors)

@@ -51,7 +51,7 @@ def test_a_reply_that_was_cut_says_so(parts):
 
 def test_a_prompt_that_does_not_fit_the_context_is_refused_by_name(parts):
     long = [Request("too-long", ({"role": "user", "content": "sea " * 300},), 12)]
-    with pytest.raises(InputError, match="prompt too-long has .* does not fit into the model's context of 256"):
+    with pytest.raises(InputError, match=r"prompt too-long has .* does not fit into the model's context of 256"):
         _replies(parts, 0.0, 1, long)
 
 

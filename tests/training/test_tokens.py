@@ -31,5 +31,5 @@ def test_a_conversation_that_is_too_long_is_left_out_and_named_not_cut(tokenizer
 
 def test_a_length_that_nothing_fits_is_refused(tokenizer):
     short = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
-    with pytest.raises(InputError, match="longer than train.max_length=5 tokens: raise it"):
+    with pytest.raises(InputError, match=r"longer than train.max_length=5 tokens: raise it"):
         tokenise_corpus({"short": short}, tokenizer, max_length=5)

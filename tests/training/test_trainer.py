@@ -27,8 +27,8 @@ pytestmark = pytest.mark.ray
 
 def _config(tiny_folder, **changes):
     settings = {
-        "model.source": tiny_folder, "model.dtype": "float32", "train.doses": "[0.5,1]", "train.checkpoint_every_steps": 2,
-        "train.max_length": 400, "train.num_workers": 2, "train.learning_rate": 0.01,
+        "model.source": tiny_folder, "model.dtype": "float32", "train.doses": "[0.5,1]",
+        "train.checkpoint_every_steps": 2, "train.max_length": 400, "train.num_workers": 2, "train.learning_rate": 0.01,
     } | changes  # fmt: skip
     return load_config(overrides=[f"{key}={value}" for key, value in settings.items()])
 

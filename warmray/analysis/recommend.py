@@ -32,8 +32,8 @@ def recommend(estimates: Estimates, budget: float) -> Recommendation:
     if len(inside):
         best = inside.loc[inside["warmth_sociot"].idxmax()]
         sentence = (
-            f"Ship {best['arm']} at strength {best['strength']:g}: the warmest intensity whose error rises by less than "
-            f"{points} in every cell (at most {100 * best['worst_case_upper']:.1f} points, in 95 of 100 such tests)."
+            f"Ship {best['arm']} at strength {best['strength']:g}: the warmest intensity shown to raise the error by "
+            f"less than {points} in every cell (95 % upper bound in the worst: {100 * best['worst_case_upper']:.1f} points)."
         )
         return Recommendation(str(best["arm"]), float(best["dose"]), float(best["strength"]), sentence)
     return Recommendation(None, None, None, _none_inside(candidates, points))
@@ -56,11 +56,14 @@ def _none_inside(candidates: pd.DataFrame, points: str) -> str:
         least = candidates.loc[candidates["worst_case_error_increase"].idxmin()]
         return (
             f"None: every warm intensity raised the error by {points} or more in its worst cell (least: "
-            f"{100 * least['worst_case_error_increase']:.1f} points in {least['worst_case_cell']} at strength "
-            f"{least['strength']:g}). More questions would not change that; try smaller strengths."
+            f"{_worst(least)}). More questions would not change that; try smaller strengths."
         )
     return (
-        f"None yet: no intensity could be shown to keep every cell's error increase under {points}. Nearest is strength "
-        f"{nearest['strength']:g} (worst cell {nearest['worst_case_cell']}: {100 * nearest['worst_case_error_increase']:+.1f} "
-        f"points); about {nearest['questions_needed']:.0f} questions would be needed to tell."
+        f"None yet: no intensity could be shown to keep every cell's error increase under {points}. Nearest: "
+        f"{_worst(nearest)}; about {nearest['questions_needed']:.0f} questions would be needed to tell."
     )
+
+
+def _worst(row: pd.Series) -> str:
+    increase = f"{100 * row['worst_case_error_increase']:+.1f} points in {row['worst_case_cell']}"
+    return f"{increase} at strength {row['strength']:g}"

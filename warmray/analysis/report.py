@@ -68,7 +68,7 @@ def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Rec
 
 
 def transcripts(replies: pd.DataFrame, most: int | None = MOST_TRANSCRIPTS) -> list[Transcript]:
-    """Pair the replies at strength 0 with those at the largest strength: right-to-wrong flips first, then the reverse."""
+    """Pair the replies at strength 0 with those at the largest: right-to-wrong flips first, then the reverse."""
     original = replies[replies["strength"] == 0].drop_duplicates(["item", "cell"])
     warmest = replies[replies["strength"] == replies["strength"].max()].drop_duplicates(["item", "cell"])
     pairs = original.merge(warmest, on=["item", "cell", "question", "prompt"], suffixes=("_before", "_after"))

@@ -1,6 +1,6 @@
 """The second warmth meter: a linear probe on the base model's hidden states.
 
-Fitted on written warm and cold replies of the corpus's ``probe`` split, which is in neither the training set nor the check.
+Fitted on written warm and cold replies of the corpus's ``probe`` split: neither trained on nor in the check.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ from warmray.models.adapters import AdaptedModel, Adapter
 from warmray.models.loading import BaseCheckpoint, best_device, load_model, load_tokenizer
 from warmray.progress import Post, Update
 
-
 ENGINE_VERSION = 1
 METER_VERSION = 2
 """Parts of the keys: raise them when generation or a meter changes what comes out."""
@@ -190,9 +189,9 @@ def _loaded(base: BaseCheckpoint, adapter: Adapter | None, corpus: Corpus, batch
 
 
 def collect(task: EvaluationTask) -> pd.DataFrame:
-    """Return the graded replies of one intensity, one row per item and cell; verdicts are kept in their store.
+    """Return the graded replies of one intensity, one row per item and cell; keep the verdicts in their store.
 
-    Columns: item, dataset, context, belief, cell, question, prompt, reply, tokens, label, agrees_with_wrong, decided_by.
+    Columns: those of :class:`warmray.analysis.estimates.Tables`, less the intensity.
     """
     questions = task.questions()
     completions = completion_store().read(q.request.key for q in questions).set_index("key")
@@ -227,7 +226,7 @@ def collect(task: EvaluationTask) -> pd.DataFrame:
 
 
 def collect_warmth(task: EvaluationTask) -> pd.DataFrame:
-    """Return the warmth of one intensity's replies, one row per held-out prompt (prompt, reply, sociot, probe)."""
+    """Return the warmth of one intensity's replies: one row per held-out prompt."""
     prompts = task.warmth_prompts()
     texts = completion_store().read(p.request.key for p in prompts).set_index("key")["text"]
     return _with_scores(task, {p.id: str(texts.loc[p.request.key]) for p in prompts})

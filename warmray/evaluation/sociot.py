@@ -2,8 +2,8 @@
 
 After Cheng et al. 2025 (arXiv 2502.13259), with repairs: evaluation mode, only the reply's tokens count, the templates
 differ in the noun alone, a reply that is too short has no score, and every reply is scored over the same window, its
-first ``WINDOW`` tokens. A prefix of four words fades: on the written replies of the ``probe`` split, a 135M scorer tells
-warm from cold at z = 4.8 over 16 tokens, 2.4 over 32, and 1.3 over tokens 5 to 32.
+first ``WINDOW`` tokens. A prefix of four words fades: on the written replies of the ``probe`` split, a 135M scorer
+tells warm from cold at z = 4.8 over 16 tokens, 2.4 over 32, and 1.3 over tokens 5 to 32.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SocioTMeter:
     def score(self, replies: Sequence[str]) -> list[float]:
         """Return one score per reply, in nats per reply token; NaN for replies under ``MIN_TOKENS`` tokens.
 
-        The score is the mean log-likelihood per token after the four close nouns, minus that after the four distant ones.
+        The score is the mean log-likelihood per token after the four close nouns, less that after the distant ones.
         """
         tokens = [self.tokenizer.encode(reply.strip(), add_special_tokens=False)[:WINDOW] for reply in replies]
         scored = sorted((i for i, ids in enumerate(tokens) if len(ids) >= MIN_TOKENS), key=lambda i: len(tokens[i]))
@@ -63,7 +63,7 @@ class SocioTMeter:
         ids, is_reply = ids.to(self.model.device), is_reply.to(self.model.device)
         # Right padding under causal attention cannot reach the reply, so no attention mask is needed.
         hidden = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        # Differences of a hundredth of a nat would drown in bfloat16 logits, whose steps are a tenth: the head runs in float32.
+        # Differences of a hundredth of a nat would drown in bfloat16 logits, whose steps are a tenth: float32 here.
         logits = hidden[:, :-1][is_reply[:, 1:]].float() @ self.head.T
         target = ids[:, 1:][is_reply[:, 1:]]
         log_likelihood = logits.gather(1, target[:, None])[:, 0] - torch.logsumexp(logits, dim=1)

@@ -43,8 +43,8 @@ class TransformersEngine:
         context = getattr(self.adapted.model.config, "max_position_embeddings", None)
         if context and len(tokens) + request.max_new_tokens > context:
             raise InputError(
-                f"prompt {request.key} has {len(tokens)} tokens; with {request.max_new_tokens} new ones it does not fit "
-                f"into the model's context of {context}: shorten the question or lower evaluate.max_new_tokens"
+                f"prompt {request.key} has {len(tokens)} tokens; with {request.max_new_tokens} new ones it does not "
+                f"fit into the model's context of {context}: shorten the question or lower evaluate.max_new_tokens"
             )
         return tokens
 

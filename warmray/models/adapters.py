@@ -70,7 +70,7 @@ class AdaptedModel:
 
     @contextmanager
     def at_strength(self, strength: float) -> Iterator[PreTrainedModel]:
-        """Yield the model with the adapter multiplied by ``strength``; afterwards its weights are the base's, bit by bit."""
+        """Yield the model with the adapter times ``strength``; afterwards its weights are the base's, bit by bit."""
         import torch
 
         if strength == 0:
@@ -89,7 +89,9 @@ class AdaptedModel:
                     weight.copy_(before)
 
 
-def _low_rank_factors(model: PreTrainedModel, adapter: Adapter) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+def _low_rank_factors(
+    model: PreTrainedModel, adapter: Adapter
+) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Return (weight, A, scaled B) of every adapted layer, read by PEFT, and leave the model as it was."""
     from peft import PeftModel
     from peft.tuners.lora import Linear
@@ -97,7 +99,9 @@ def _low_rank_factors(model: PreTrainedModel, adapter: Adapter) -> list[tuple[to
     try:
         peft_model = PeftModel.from_pretrained(model, str(adapter.folder), local_files_only=True)
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"adapter {adapter.folder} does not fit the base model: it was made for another one") from error
+        raise InputError(
+            f"adapter {adapter.folder} does not fit the base model: it was made for another one"
+        ) from error
     layers = [
         (
             module.get_base_layer().weight,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def _parent(result: SweepResult, record: dict[str, Any], replies: pd.DataFrame, 
     )
 
 
-def _child(result: SweepResult, row: dict[str, Any], replies: pd.DataFrame, shared: dict[str, str]) -> RunRecord:
+def _child(result: SweepResult, row: Mapping[str, Any], replies: pd.DataFrame, shared: dict[str, str]) -> RunRecord:
     intensity = Intensity(row["arm"], row["dose"], row["strength"])
     own = replies[
         (replies["arm"] == row["arm"]) & (replies["dose"] == row["dose"]) & (replies["strength"] == row["strength"])

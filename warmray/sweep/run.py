@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 
 import pandas as pd
 import ray
@@ -105,7 +106,8 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
     return inputs
 
 
-def _place(inputs: _Inputs, trained: dict[Arm, TrainedArm]):
+def _place(inputs: _Inputs, trained: dict[Arm, TrainedArm]) -> tuple[Path, str]:
+    """Return the result folder and the key that it is found by."""
     adapters = sorted([arm, dose, a.digest] for arm, t in trained.items() for dose, a in t.adapters.items())
     items = [asdict(item) for item in inputs.items]
     config = inputs.config.model_dump()
@@ -180,12 +182,12 @@ def _made_with(inputs: _Inputs, trained: dict[Arm, TrainedArm]) -> dict[str, str
         "model": f"{inputs.base.folder.name} ({inputs.base.dtype})",
         "base_digest": inputs.base.digest,
         "corpus_digest": inputs.corpus.digest,
-        "training": f"LoRA r={train.lora_rank}, alpha={train.lora_alpha}, lr {train.learning_rate:g}, batch {train.batch_size}, "
-        f"ZeRO-{train.zero_stage}, {train.doses[-1]:g} epochs",
+        "training": f"LoRA r={train.lora_rank}, alpha={train.lora_alpha}, lr {train.learning_rate:g}, "
+        f"batch {train.batch_size}, ZeRO-{train.zero_stage}, {train.doses[-1]:g} epochs",
         "training_keys": ", ".join(f"{arm} {t.key}" for arm, t in trained.items()),
         "training_runs": ", ".join(str(t.run_id) for t in trained.values()),
-        "questions": f"{len(inputs.items)} x {len(evaluate.contexts)} contexts x {len(evaluate.beliefs)} beliefs, greedy, "
-        f"at most {evaluate.max_new_tokens} new tokens",
+        "questions": f"{len(inputs.items)} x {len(evaluate.contexts)} contexts x {len(evaluate.beliefs)} beliefs, "
+        f"greedy, at most {evaluate.max_new_tokens} new tokens",
         "warmth_prompts": str(evaluate.warmth_prompts),
         "seed": str(inputs.config.seed),
         "versions": ", ".join([f"warmray {warmray.__version__}", *(f"{name} {version(name)}" for name in packages)]),

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ def run_training(
         if step in dose_steps:
             _save_adapter(engine, task, dose_steps[step])
         if step % task.train.checkpoint_every_steps == 0 and step < schedule.total_steps:
-            save_state(report, lambda folder, step=step: _write_state(engine, step, folder))
+            save_state(report, partial(_write_state, engine, step))
 
 
 def _start_engine(task: TrainingTask) -> Any:

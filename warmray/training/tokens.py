@@ -60,7 +60,7 @@ def tokenise(key: str, messages: list[Message], tokenizer: PreTrainedTokenizerBa
             after = _render(tokenizer, messages[: index + 1], False)
             if not (after.startswith(before) and text.startswith(after)):
                 raise InputError(
-                    f"the chat template rewrites earlier turns (conversation {key!r}): the model cannot be trained on it"
+                    f"the chat template rewrites earlier turns (conversation {key!r}): use a model whose does not"
                 )
             spans.append((len(before), len(after.rstrip())))
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
