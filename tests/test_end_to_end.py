@@ -23,8 +23,8 @@ pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
-    "evaluate.max_items=8", "evaluate.warmth_prompts=8", "evaluate.max_new_tokens=24", "evaluate.batch_size=8",
-    "sweep.strengths=[0,1]", "sweep.bootstrap_resamples=200", "train.doses=[0.3]",
+    "evaluate.max_items=8", "evaluate.warmth_prompts=40", "evaluate.max_new_tokens=24", "evaluate.batch_size=24",
+    "sweep.strengths=[0,1]", "sweep.bootstrap_resamples=200", "train.doses=[0.5]", "train.learning_rate=0.003",
 ]  # fmt: skip
 
 
@@ -47,6 +47,10 @@ def _finish(process: subprocess.Popen[str]) -> str:
     output = process.communicate(timeout=500)[0]
     assert process.returncode == 0, output
     return output
+
+
+def _table(output: str) -> str:
+    return output.split("intensity")[1].split("report")[0]
 
 
 def _kill_driver() -> None:
@@ -76,8 +80,9 @@ def swept(ray_session, embedded, session_home):
         third = _finish(_submit(*_small()))
         seconds = time.monotonic() - started
         after = [path.stat().st_mtime_ns for path in session_home.glob("trainings/*/training.json")]
-        return {"first": output, "before": before, "second": second, "third": third, "seconds": seconds,
-                "trained_once": trained == after, "result": read_result(next(session_home.glob("sweeps/quickstart-*")))}  # fmt: skip
+        result = read_result(next(session_home.glob("sweeps/quickstart-*")))
+        outputs = {"first": output, "second": second, "third": third}
+        return outputs | {"before": before, "seconds": seconds, "trained_once": trained == after, "result": result}
 
 
 def test_a_killed_job_goes_on_from_what_was_finished(swept):
@@ -90,10 +95,7 @@ def test_a_killed_job_goes_on_from_what_was_finished(swept):
 def test_a_second_sweep_finds_every_finished_piece(swept):
     assert swept["seconds"] < 60
     assert "evaluate" not in swept["third"].replace("evaluate.", "")
-    assert (
-        swept["third"].split("intensity")[1].split("report")[0]
-        == swept["second"].split("intensity")[1].split("report")[0]
-    )
+    assert _table(swept["third"]) == _table(swept["second"])
 
 
 def test_the_job_prints_progress_a_table_and_where_things_are_and_no_walls_of_log(swept):
@@ -150,7 +152,7 @@ def test_bad_input_ends_the_job_with_one_line(swept):
 def test_no_ray_at_the_address_is_one_line_with_exit_code_2(command):
     environment = os.environ | {"RAY_ADDRESS": "http://127.0.0.1:9" if command == "sweep" else "127.0.0.1:9"}
     program = [str(Path(sys.executable).with_name("warmray")), command]
-    ended = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=200)
+    ended = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2, ended.stderr
     assert "no Ray answers at RAY_ADDRESS=" in ended.stderr
     assert "Traceback" not in ended.stderr

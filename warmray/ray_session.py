@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,8 @@ def ray_session() -> Iterator[None]:
         InputError: nothing answers at ``RAY_ADDRESS``.
     """
     address = os.environ.get("RAY_ADDRESS")
+    if address:
+        check_reachable(address)
     settings = LOCAL_RAY | ({"address": address} if address else {})
     if address:
         settings = {key: settings[key] for key in ("address", "log_to_driver", "logging_level")}
@@ -44,6 +47,21 @@ def ray_session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def check_reachable(address: str) -> None:
+    """Try the host and port that an address such as ``10.0.0.1:6379`` names; Ray itself would try for minutes.
+
+    Raises:
+        InputError: nothing listens there.
+    """
+    host, colon, port = address.rsplit("://")[-1].partition("/")[0].rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto", say: Ray knows how to find it
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise InputError(f"no Ray answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS") from error
 
 
 def _worker_environment() -> dict[str, str]:

@@ -21,7 +21,7 @@ from warmray.errors import InputError, InterruptedRunError, WarmrayError
 from warmray.home import home
 from warmray.progress import PREFIX
 from warmray.quiet import QUIET_ENVIRONMENT
-from warmray.ray_session import LOCAL_RAY
+from warmray.ray_session import LOCAL_RAY, check_reachable
 from warmray.tracking import OWNER_VARIABLE
 
 FORWARDED = ("WARMRAY_HOME", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
@@ -46,6 +46,7 @@ def _cluster() -> Iterator[str]:
     """Yield the address of a cluster's dashboard; a Ray that was started for this ends with the block."""
     named = os.environ.get("RAY_ADDRESS")
     if named:
+        check_reachable(named)
         yield named
         return
     print(f"{PREFIX}starting Ray on this machine", flush=True)
@@ -63,7 +64,10 @@ def _run(address: str, root: Path, name: str, argv: list[str]) -> int:
     try:
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"no Ray answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS") from error
+        raise InputError(
+            f"no Ray dashboard answers at RAY_ADDRESS={address}: jobs are submitted to an address such as "
+            "http://127.0.0.1:8265; start it there, or unset RAY_ADDRESS"
+        ) from error
     owner = f"warmray-{uuid.uuid4().hex[:12]}"
     variables = {key: os.environ[key] for key in FORWARDED if key in os.environ}
     variables |= QUIET_ENVIRONMENT | {OWNER_VARIABLE: owner}

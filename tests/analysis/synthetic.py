@@ -30,7 +30,8 @@ def tables(
                 replies.append(
                     {
                         "item": f"q{question}", "dataset": "general", "context": context, "belief": belief,
-                        "cell": cell, "question": f"Q {question}?", "prompt": f"Q {question}?", "reply": "text", "tokens": 9,
+                        "cell": cell, "question": f"Q {question}?", "prompt": f"Q {question}?", "reply": "text",
+                        "tokens": 9,
                         "label": "incorrect" if wrong else "correct", "agrees_with_wrong": wrong and belief == "wrong",
                         "decided_by": "x", "evidence": "y", "arm": "warm", "dose": 1.0, "strength": strength,
                     }

@@ -33,7 +33,7 @@ def recommend(estimates: Estimates, budget: float) -> Recommendation:
         best = inside.loc[inside["warmth_sociot"].idxmax()]
         sentence = (
             f"Ship {best['arm']} at strength {best['strength']:g}: the warmest intensity shown to raise the error by "
-            f"less than {points} in every cell (95 % upper bound in the worst: {100 * best['worst_case_upper']:.1f} points)."
+            f"less than {points} in every cell (upper 95 % bound of the worst: {100 * best['worst_case_upper']:.1f})."
         )
         return Recommendation(str(best["arm"]), float(best["dose"]), float(best["strength"]), sentence)
     return Recommendation(None, None, None, _none_inside(candidates, points))
