@@ -11,6 +11,8 @@ from warmray.evaluation.probe import LinearProbe
 from warmray.evaluation.sociot import SocioTMeter
 from warmray.models.loading import load_model, load_tokenizer
 
+pytestmark = pytest.mark.slow
+
 VARIANTS = ("cold", "original", "warm")
 
 

@@ -11,6 +11,7 @@ from warmray.models import embedded as module
 PRINT_FOLDER = "from warmray.models.embedded import embedded_checkpoint; print(embedded_checkpoint())"
 
 
+@pytest.mark.slow
 def test_two_processes_that_start_at_once_share_one_whole_checkpoint(home):
     both = [subprocess.Popen([sys.executable, "-c", PRINT_FOLDER], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     folders = {process.communicate(timeout=300)[0].strip().splitlines()[-1] for process in both}

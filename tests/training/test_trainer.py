@@ -22,7 +22,7 @@ from warmray.progress import ignore
 from warmray.tracking import Tracker
 from warmray.training.trainer import train_arm, workers_for
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.slow
 
 
 def _config(tiny_folder, **changes):
