@@ -105,7 +105,7 @@ def test_a_second_sweep_finds_every_finished_piece(swept):
 
 
 def test_the_job_prints_progress_a_table_and_where_things_are_and_no_walls_of_log(swept):
-    assert "[warmray] evaluate x" in swept["second"]
+    assert "[warmray] evaluate warm-0.5ep-x" in swept["second"]
     assert "worst cell, points" in swept["second"]
     assert str(swept["result"].folder / "report.html") in swept["second"]
     for noise in ("Traceback", "WARNING", "it/s]", "(pid=", "RayTrainWorker"):

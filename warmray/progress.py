@@ -111,7 +111,7 @@ class Poster:
 
 def render(update: Update) -> str:
     """Return one line: stage, done/total, remark, tokens/s and time left."""
-    parts = [f"{update.stage:<22} {update.done:g}/{update.total:g}"]
+    parts = [f"{update.stage:<25} {update.done:g}/{update.total:g}"]
     if update.remark:
         parts.append(update.remark)
     if update.tokens and update.elapsed_s > 0:

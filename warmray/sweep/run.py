@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -122,12 +122,12 @@ def _evaluate_all(inputs: _Inputs, adapters: dict[Intensity, Adapter], key: str,
     any_adapter = next(iter(adapters.values()))
     anchors = ray.remote(score_anchors).options(num_cpus=1, num_gpus=accelerator.get("GPU", 0))
     scored = anchors.remote(inputs.task(any_adapter, 0.0), post)
-    names = {intensity.name: intensity for intensity in adapters}
+    names = {intensity.name: intensity for intensity in _distinct(adapters)}
 
     def trial(parameters: dict[str, str]) -> None:
         intensity = names[parameters["intensity"]]
         task = inputs.task(adapters[intensity], intensity.strength)
-        evaluate_intensity(task, f"evaluate x{intensity.strength:g}", post)
+        evaluate_intensity(task, f"evaluate {intensity.name}", post)
         replies, warmth = collect(task), collect_warmth(task)
         error = float((replies["label"] == "incorrect").mean())
         tune.report({"error": error, "warmth_sociot": float(warmth["sociot"].mean())})
@@ -150,6 +150,12 @@ def _evaluate_all(inputs: _Inputs, adapters: dict[Intensity, Adapter], key: str,
         ray.get(scored)
     except ray.exceptions.RayError as error:
         _raise_from_worker(error)
+
+
+def _distinct(intensities: Iterable[Intensity]) -> list[Intensity]:
+    """Leave out all but one of the intensities at strength 0: they are the same original model."""
+    originals = [intensity for intensity in intensities if intensity.strength == 0]
+    return originals[:1] + [intensity for intensity in intensities if intensity.strength != 0]
 
 
 def _raise_from_worker(error: BaseException) -> None:
