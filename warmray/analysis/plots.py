@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import matplotlib
@@ -38,7 +37,7 @@ def draw_curve(table: pd.DataFrame, recommended: float | None, trustworthy: bool
     with plt.rc_context(style):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9), layout="constrained")
         for (arm, dose), group in table.groupby(["arm", "dose"]):
-            label = f"{arm}, {dose:g} epochs"
+            label = f"{arm}, dose {dose:g}"
             _draw_warmth(left, group.sort_values("strength"), label)
             for name, text, colour, marker in SERIES[: 2 if trustworthy else 1]:
                 _draw_cost(right, group.sort_values("strength"), name, f"{text}", colour, marker, recommended)
@@ -47,7 +46,7 @@ def draw_curve(table: pd.DataFrame, recommended: float | None, trustworthy: bool
         left.set(xlabel="strength of the adapter", ylabel="warmth (0 = cold, 1 = warm replies)")
         right.set(xlabel="warmth (SocioT, 0 = cold, 1 = warm replies)", ylabel="share of replies (%)")
         for axes in (left, right):
-            axes.legend(frameon=False, fontsize=8, loc="best")
+            axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))  # clear of the bars
         figure.savefig(folder / "curve.svg", metadata={"Date": None})
         figure.savefig(folder / "curve.png", dpi=130)
         plt.close(figure)
@@ -79,6 +78,4 @@ def _draw_cost(
 def inline_svg(path: Path) -> str:
     """Return the drawing without its XML header, fit to stand inside a page."""
     text = path.read_text(encoding="utf-8")
-    buffer = io.StringIO()
-    buffer.write(text[text.index("<svg") :])
-    return buffer.getvalue()
+    return text[text.index("<svg") :]
