@@ -49,10 +49,12 @@ def _finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
+CLIENT_FILES = ("cli.py:", "sdk.py:", "packaging.py:", "working_dir.py:")
+
+
 def _job_lines(output: str) -> str:
-    """What the job itself printed, from its first line of progress on: the rest is the submitting client's."""
-    lines = output[output.index("[warmray]") :].splitlines()
-    return "\n".join(line for line in lines if "sdk.py" not in line and "cli.py" not in line)
+    """What the job itself printed: log lines of the submitting client are left out, and no others."""
+    return "\n".join(line for line in output.splitlines() if not any(name in line for name in CLIENT_FILES))
 
 
 def _table(output: str) -> str:
