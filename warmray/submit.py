@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
 import uuid
@@ -51,7 +52,13 @@ def _cluster() -> Iterator[str]:
         return
     print(f"{PREFIX}starting Ray on this machine", flush=True)
     # Started inside this process: should it be killed, Ray's own reaper takes the rest down with it.
-    context = ray.init(**LOCAL_RAY)
+    # Ctrl-C in a terminal reaches every process of the group. Children inherit an ignored signal; were Ray's dashboard
+    # to die of it, the job could no longer be stopped in order.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        context = ray.init(**LOCAL_RAY)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     try:
         yield f"http://{context.dashboard_url}"
     finally:
