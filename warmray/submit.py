@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.job_submission import JobStatus, JobSubmissionClient
@@ -25,6 +26,7 @@ from warmray.quiet import QUIET_ENVIRONMENT
 from warmray.ray_session import LOCAL_RAY, check_reachable
 from warmray.tracking import OWNER_VARIABLE
 
+SUBMIT_ATTEMPTS = 15
 FORWARDED = ("WARMRAY_HOME", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
@@ -80,11 +82,8 @@ def _run(address: str, root: Path, name: str, argv: list[str]) -> int:
     variables |= QUIET_ENVIRONMENT | {OWNER_VARIABLE: owner}
     if "RAY_ADDRESS" not in os.environ:
         variables["WARMRAY_HOME"] = str(home())
-    client.submit_job(
-        entrypoint=" ".join([_python(), f"jobs/{name}.py", *(_quoted(argument) for argument in argv)]),
-        submission_id=owner,
-        runtime_env={"working_dir": str(root), "env_vars": variables},
-    )
+    entrypoint = " ".join([_python(), f"jobs/{name}.py", *(_quoted(argument) for argument in argv)])
+    _submit(client, entrypoint, owner, {"working_dir": str(root), "env_vars": variables})
     print(f"{PREFIX}submitted as {owner} to {address}", flush=True)
     try:
         asyncio.run(_follow(client, owner))
@@ -95,6 +94,18 @@ def _run(address: str, root: Path, name: str, argv: list[str]) -> int:
         raise
     finally:
         _close_runs(argv, owner)
+
+
+def _submit(client: JobSubmissionClient, entrypoint: str, owner: str, runtime_env: dict[str, Any]) -> None:
+    """Submit a job; a Ray that has just started may need some seconds until an agent takes jobs."""
+    for attempts_left in reversed(range(SUBMIT_ATTEMPTS)):
+        try:
+            client.submit_job(entrypoint=entrypoint, submission_id=owner, runtime_env=runtime_env)
+            return
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or not attempts_left:
+                raise
+        time.sleep(2)
 
 
 def _python() -> str:
