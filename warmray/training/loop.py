@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from warmray.config import TrainConfig
 from warmray.models.adapters import ORIGIN_NAME, WEIGHTS_NAME
-from warmray.models.loading import BaseCheckpoint, best_device, load_model
+from warmray.models.loading import BaseCheckpoint, load_model
 from warmray.training.schedule import Schedule
 from warmray.training.tokens import Example
 from warmray.training.zero import deepspeed_settings
@@ -212,15 +212,3 @@ def _write_state(engine: Any, step: int, folder: Path) -> None:
 def _load_state(engine: Any, folder: Path) -> int:
     engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)
     return int(json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))["step"])
-
-
-def local_process_group(port: int = 29511) -> None:
-    """Join a process group of one, for runs without Ray."""
-    os.environ |= {
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    dist.init_process_group("nccl" if best_device().type == "cuda" else "gloo")
