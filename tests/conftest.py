@@ -87,12 +87,12 @@ def tiny_adapter(tiny, tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """One Ray on loopback for every test that needs one."""
+def ray_session(session_home: Path) -> Iterator[None]:
+    """One Ray on loopback for every test that needs one; its workers know the session's home."""
     import ray
 
     from warmray.ray_session import LOCAL_RAY
 
-    ray.init(**LOCAL_RAY, num_cpus=2)
+    ray.init(**LOCAL_RAY, num_cpus=2, runtime_env={"env_vars": {"WARMRAY_HOME": str(session_home)}})
     yield
     ray.shutdown()

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import ray
 
-from warmray.evaluation.run import completion_store
+from warmray.evaluation.stores import completion_store
 from warmray.sweep.result import log_result, read_result
 from warmray.tracking import Tracker
 

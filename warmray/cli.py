@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -175,14 +176,13 @@ COMMANDS: dict[str, Command] = {
 
 def job(command: Command) -> None:
     """Run a job with this process's arguments; SIGTERM (``ray job stop``) ends it in order."""
-    import signal
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_and_exit(lambda: command(sys.argv[1:]))
 
 
 def main() -> None:
-    """Entry point of the ``warmray`` command."""
+    """Entry point of the ``warmray`` command; SIGTERM (a pipeline's time limit, say) ends it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     usage = f"usage: warmray {{{','.join(COMMANDS)}}} ...  (each explains itself with --help)"
     name = sys.argv[1] if len(sys.argv) > 1 else ""
 

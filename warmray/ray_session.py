@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,10 +45,17 @@ def ray_session() -> Iterator[None]:
         ray.init(**settings, runtime_env={"env_vars": _worker_environment()})
     except ConnectionError as error:
         raise InputError(f"no Ray answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS") from error
+    end_in_order_on_sigterm()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def end_in_order_on_sigterm() -> None:
+    """Let SIGTERM end this process as Ctrl-C does; ``ray.init`` has set a handler of its own that does not."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def check_reachable(address: str) -> None:

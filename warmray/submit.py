@@ -23,7 +23,7 @@ from warmray.errors import InputError, InterruptedRunError, WarmrayError
 from warmray.home import home
 from warmray.progress import PREFIX
 from warmray.quiet import QUIET_ENVIRONMENT
-from warmray.ray_session import LOCAL_RAY, check_reachable
+from warmray.ray_session import LOCAL_RAY, check_reachable, end_in_order_on_sigterm
 from warmray.tracking import OWNER_VARIABLE
 
 SUBMIT_ATTEMPTS = 15
@@ -61,6 +61,7 @@ def _cluster() -> Iterator[str]:
         context = ray.init(**LOCAL_RAY)
     finally:
         signal.signal(signal.SIGINT, handler)
+    end_in_order_on_sigterm()
     try:
         yield f"http://{context.dashboard_url}"
     finally:

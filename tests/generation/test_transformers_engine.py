@@ -34,6 +34,12 @@ def test_strength_zero_says_what_the_base_model_says_token_for_token(parts, tiny
     assert _replies(parts, 0.0, 5) == _replies(base, 0.0, 5)
 
 
+def test_prompts_that_share_all_but_their_end_are_answered_as_if_alone(parts):
+    texts = ["What is the capital of France?", "What is the capital of France? Of Spain?", "What is the capital of"]
+    requests = [Request(text, ({"role": "user", "content": text},), 12) for text in texts]
+    assert _replies(parts, 0.5, 3, requests) == _replies(parts, 0.5, 1, requests)
+
+
 def test_another_strength_says_something_else(parts):
     assert _replies(parts, 1.0, 5) != _replies(parts, 0.0, 5)
 

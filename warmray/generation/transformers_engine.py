@@ -1,11 +1,13 @@
-"""The default engine: transformers' ``generate`` on left-padded batches, greedy, on CPU or GPU."""
+"""The default engine: transformers' ``generate``, greedy, on CPU or GPU.
+
+Batches are padded on the left, behind the tokens that all their prompts share: those are computed once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from warmray.errors import InputError
 from warmray.generation.engine import Completion, Request
@@ -50,15 +52,21 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _generate_batch(self, batch: list[Request], prompts: list[list[int]], strength: float) -> list[Completion]:
-        padded = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.adapted.model.device)
+        shared = _shared_prefix_length(prompts)
+        device = self.adapted.model.device
+        prefix = torch.tensor([prompts[0][:shared]], device=device)
+        rest = self.tokenizer.pad({"input_ids": [ids[shared:] for ids in prompts]}, return_tensors="pt").to(device)
+        prefixes = prefix.expand(len(prompts), -1)
         with self.adapted.at_strength(strength) as model:
             output = model.generate(
-                **padded,
+                input_ids=torch.cat([prefixes, rest["input_ids"]], dim=1),
+                attention_mask=torch.cat([torch.ones_like(prefixes), rest["attention_mask"]], dim=1),
+                past_key_values=_repeated_cache(model, prefix, len(prompts)) if shared else None,
                 max_new_tokens=max(request.max_new_tokens for request in batch),
                 do_sample=False,
                 pad_token_id=self.tokenizer.pad_token_id,
             )
-        replies = output[:, padded["input_ids"].shape[1] :].tolist()
+        replies = output[:, shared + rest["input_ids"].shape[1] :].tolist()
         return [self._completion(request, reply) for request, reply in zip(batch, replies, strict=True)]
 
     def _completion(self, request: Request, reply: list[int]) -> Completion:
@@ -66,3 +74,17 @@ class TransformersEngine:
         kept = reply[:ended]
         text = str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
         return Completion(request.key, text, len(kept), "length" if ended is None else "stop")
+
+
+def _shared_prefix_length(prompts: list[list[int]]) -> int:
+    """Return how many leading tokens (a system prompt, say) all prompts share; each keeps one token of its own."""
+    first, last = min(prompts), max(prompts)  # what these two share, all that sort between them share
+    differs = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    return min(next(differs, len(first)), min(len(ids) for ids in prompts) - 1)
+
+
+def _repeated_cache(model: PreTrainedModel, prefix: torch.Tensor, rows: int) -> Cache:
+    """Compute the keys and values of a prefix of shape [1 x tokens] once, for ``rows`` rows."""
+    cache: Cache = model.get_decoder()(input_ids=prefix, use_cache=True).past_key_values
+    cache.batch_repeat_interleave(rows)
+    return cache

@@ -19,17 +19,10 @@ from warmray.config import Arm, RunConfig
 from warmray.corpus.build import Corpus, build_corpus
 from warmray.errors import InterruptedRunError, WarmrayError, root_cause
 from warmray.evaluation.items import Item, load_items
-from warmray.evaluation.run import (
-    EvaluationTask,
-    collect,
-    collect_anchors,
-    collect_warmth,
-    completion_store,
-    evaluate_intensity,
-    score_anchors,
-    verdict_store,
-    warmth_store,
-)
+from warmray.evaluation.run import evaluate_intensity, score_anchors, start_evaluators
+from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
+from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
+from warmray.evaluation.task import EvaluationTask
 from warmray.hashing import digest
 from warmray.home import home, make_folder
 from warmray.models.adapters import Adapter
@@ -117,25 +110,22 @@ def _place(inputs: _Inputs, trained: dict[Arm, TrainedArm]) -> tuple[Path, str]:
 
 
 def _evaluate_all(inputs: _Inputs, adapters: dict[Intensity, Adapter], key: str, post: Post) -> None:
-    """Evaluate every intensity as a trial of Ray Tune; the anchors are scored beside them."""
-    accelerator = {"GPU": 1.0} if ray.cluster_resources().get("GPU") else {}
-    any_adapter = next(iter(adapters.values()))
-    anchors = ray.remote(score_anchors).options(num_cpus=1, num_gpus=accelerator.get("GPU", 0))
-    scored = anchors.remote(inputs.task(any_adapter, 0.0), post)
+    """Evaluate every intensity as a trial of Ray Tune; a trial has all evaluators, so trials come one by one."""
+    evaluators = start_evaluators()
     names = {intensity.name: intensity for intensity in _distinct(adapters)}
 
     def trial(parameters: dict[str, str]) -> None:
         intensity = names[parameters["intensity"]]
         task = inputs.task(adapters[intensity], intensity.strength)
-        evaluate_intensity(task, f"evaluate {intensity.name}", post)
+        evaluate_intensity(task, evaluators, f"evaluate {intensity.name}", post)
         replies, warmth = collect(task), collect_warmth(task)
         error = float((replies["label"] == "incorrect").mean())
         tune.report({"error": error, "warmth_sociot": float(warmth["sociot"].mean())})
 
     tuner = tune.Tuner(
-        tune.with_resources(trial, {"CPU": 1.0} | accelerator),
+        tune.with_resources(trial, {"CPU": 0}),
         param_space={"intensity": tune.grid_search(list(names))},
-        tune_config=tune.TuneConfig(reuse_actors=True),  # the next trial finds the model loaded
+        tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(
             name=f"{inputs.config.name}-{key}-{int(time.time())}",  # the stores resume, not Tune
             storage_path=str(make_folder(home() / "tune")),
@@ -143,11 +133,10 @@ def _evaluate_all(inputs: _Inputs, adapters: dict[Intensity, Adapter], key: str,
             failure_config=tune.FailureConfig(max_failures=MAX_TRIAL_FAILURES),
         ),
     )
-    results = tuner.fit()
-    for error in results.errors:
+    for error in tuner.fit().errors:
         _raise_from_worker(error)
     try:
-        ray.get(scored)
+        score_anchors(inputs.task(next(iter(adapters.values())), 0.0), evaluators, post)
     except ray.exceptions.RayError as error:
         _raise_from_worker(error)
 

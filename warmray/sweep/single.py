@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-import ray
 
 from warmray.config import RunConfig
 from warmray.corpus.build import build_corpus
 from warmray.evaluation.items import load_items
-from warmray.evaluation.run import EvaluationTask, collect, collect_warmth, evaluate_intensity
+from warmray.evaluation.run import evaluate_intensity, start_evaluators
+from warmray.evaluation.tables import collect, collect_warmth
+from warmray.evaluation.task import EvaluationTask
 from warmray.models.adapters import resolve_adapter
 from warmray.models.loading import resolve_model
 from warmray.progress import Progress
@@ -29,10 +30,7 @@ def evaluate_one(config: RunConfig, adapter: Path | None, strength: float) -> st
         tuple(load_items(config.evaluate)),
     )
     with ray_session(), Progress() as progress:
-        gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        cpus = 1 if gpus else int(ray.cluster_resources().get("CPU", 1))
-        run = ray.remote(evaluate_intensity).options(num_cpus=cpus, num_gpus=gpus)
-        ray.get(run.remote(task, f"evaluate x{strength:g}", progress.post))
+        evaluate_intensity(task, start_evaluators(), f"evaluate x{strength:g}", progress.post)
     replies, warmth = collect(task), collect_warmth(task)
     labels = pd.crosstab(replies["cell"], replies["label"])
     means = ", ".join(f"{meter} {warmth[meter].mean():+.4f}" for meter in ("sociot", "probe"))

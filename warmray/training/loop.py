@@ -6,6 +6,7 @@ A plain function without Ray: the Ray trainer calls it on every worker, and it r
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import time
@@ -127,27 +128,34 @@ def _train_step(engine: Any, task: TrainingTask, schedule: Schedule, step: int) 
     batch = [task.examples[index] for index in schedule.batch(step)]
     trained_tokens = sum(sum(example.trained) for example in batch)
     torch.manual_seed(hash((task.seed, step, rank)) % 2**31)  # dropout of this step, resumed or not
-    share = sorted(batch, key=lambda example: len(example.token_ids))[rank::world_size]
-    micro_batches = [
-        share[i : i + task.train.micro_batch_size] for i in range(0, len(share), task.train.micro_batch_size)
-    ]
-    loss_sum = torch.stack([_loss_sum(engine.module, micro, engine.device) for micro in micro_batches or [[]]]).sum()
-    # DeepSpeed averages gradients over ranks; this makes them the mean over all trained tokens of the step.
-    engine.backward(loss_sum * (world_size / trained_tokens))
-    engine.step()
-    total = loss_sum.detach().clone()
-    dist.all_reduce(total)
+    loss_sum = torch.zeros((), device=engine.device)
+    micro_batches = _micro_batches(batch, rank, world_size, task.train.micro_batch_size)
+    for number, micro_batch in enumerate(micro_batches, start=1):
+        micro_loss = _loss_sum(engine.module, micro_batch, engine.device)
+        engine.set_gradient_accumulation_boundary(number == len(micro_batches))
+        # DeepSpeed averages gradients over ranks; this makes them the mean over all trained tokens of the step.
+        engine.backward(micro_loss * (world_size / trained_tokens))
+        engine.step()
+        loss_sum += micro_loss.detach()
+    dist.all_reduce(loss_sum)
     return StepReport(
         step=step,
         total_steps=schedule.total_steps,
         epoch=schedule.epoch_at(step),
-        loss=total.item() / trained_tokens,
+        loss=loss_sum.item() / trained_tokens,
         learning_rate=task.train.learning_rate,
         gradient_norm=float(engine.get_global_grad_norm() or 0.0),
         trained_tokens=trained_tokens,
         tokens=sum(len(example.token_ids) for example in batch),
         seconds=time.perf_counter() - started,
     )
+
+
+def _micro_batches(batch: list[Example], rank: int, world_size: int, size: int) -> list[list[Example]]:
+    """Return this rank's share in micro-batches of similar length: as many as on every other rank, perhaps empty."""
+    share = sorted(batch, key=lambda example: len(example.token_ids))[rank::world_size]
+    count = math.ceil(math.ceil(len(batch) / world_size) / size)
+    return [share[number * size : (number + 1) * size] for number in range(count)]
 
 
 def _loss_sum(model: PeftModel, batch: list[Example], device: torch.device) -> torch.Tensor:

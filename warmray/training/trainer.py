@@ -30,7 +30,7 @@ from warmray.tracking import Tracker, TrainingLog
 from warmray.training.loop import StepReport, TrainingTask, adapter_name, run_training
 from warmray.training.tokens import tokenise_corpus
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Part of every training's key: raise it when the loop changes what comes out."""
 MAX_WORKER_FAILURES = 3
 

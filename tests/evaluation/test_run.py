@@ -1,0 +1,94 @@
+"""One intensity on real evaluators: two Ray actors with a tiny model."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+
+from warmray.config import CorpusConfig, EvaluateConfig
+from warmray.corpus.build import build_corpus
+from warmray.errors import InputError, root_cause
+from warmray.evaluation.items import load_items
+from warmray.evaluation.run import Evaluators, evaluate_intensity, score_anchors, start_evaluators
+from warmray.evaluation.stores import completion_store, warmth_store
+from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
+from warmray.evaluation.task import EvaluationTask
+from warmray.progress import ignore
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def evaluators(ray_session):
+    started = start_evaluators()
+    yield started
+    for actor in started.actors:
+        ray.kill(actor)
+
+
+@pytest.fixture
+def task_at(tiny, tiny_adapter):
+    def task(strength: float, **settings) -> EvaluationTask:
+        evaluate = EvaluateConfig(
+            **{"max_items": 8, "max_new_tokens": 8, "warmth_prompts": 6, "batch_size": 4} | settings
+        )
+        items = tuple(load_items(evaluate))
+        return EvaluationTask(tiny, tiny_adapter, strength, evaluate, build_corpus(CorpusConfig()), items)
+
+    return task
+
+
+def _asked(task: EvaluationTask) -> set[str]:
+    return {q.request.key for q in task.questions()} | {p.request.key for p in task.warmth_prompts()}
+
+
+def _rows(task: EvaluationTask) -> int:
+    return int(completion_store().read()["key"].isin(_asked(task)).sum())
+
+
+def test_every_question_in_every_cell_is_answered_once_and_scored(evaluators, task_at):
+    task = task_at(0.5)
+    evaluate_intensity(task, evaluators, "evaluate", ignore)
+    score_anchors(task, evaluators, ignore)
+    assert _rows(task) == len(_asked(task)) == 8 * 4 + 6
+    assert len(collect(task)) == 8 * 4
+    assert collect_warmth(task)["prompt"].nunique() == 6
+    assert collect_anchors(task).groupby("variant").size().to_dict() == {"cold": 6, "warm": 6}
+
+
+def test_what_is_finished_is_not_done_again(evaluators, task_at):
+    evaluate_intensity(task_at(0.5), evaluators, "evaluate", ignore)
+    before = len(list(completion_store().folder.iterdir())), len(list(warmth_store().folder.iterdir()))
+    evaluate_intensity(task_at(0.5), Evaluators(()), "evaluate", ignore)
+    after = len(list(completion_store().folder.iterdir())), len(list(warmth_store().folder.iterdir()))
+    assert before == after
+
+
+def test_only_what_is_missing_is_done(evaluators, task_at):
+    evaluate_intensity(task_at(0.75), evaluators, "evaluate", ignore)
+    finished, larger = completion_store().keys(), task_at(0.75, max_items=9)
+    posts = []
+    evaluate_intensity(larger, evaluators, "evaluate", posts.append)
+    assert posts[0].done == len(_asked(larger) & finished) > 0
+    assert posts[0].total == len(_asked(larger))
+
+
+def test_an_evaluator_that_dies_is_replaced_and_its_batch_done_again(evaluators, task_at):
+    task, killed = task_at(1.0), []
+
+    def kill_one(update) -> None:
+        if update.done and not killed:
+            killed.append(update.done)
+            ray.kill(evaluators.actors[0], no_restart=False)
+
+    evaluate_intensity(task, evaluators, "evaluate", kill_one)
+    assert killed
+    assert _rows(task) == len(_asked(task))
+
+
+def test_a_prompt_that_does_not_fit_the_model_is_told_in_one_line(evaluators, task_at):
+    with pytest.raises(ray.exceptions.RayError) as caught:
+        evaluate_intensity(task_at(0.25, max_new_tokens=250), evaluators, "evaluate", ignore)
+    cause = root_cause(caught.value)
+    assert isinstance(cause, InputError)
+    assert "does not fit into the model's context of 256" in str(cause)
