@@ -35,6 +35,8 @@ from warmray.training.trainer import TrainedArm, train_arm
 ANALYSIS_VERSION = 2
 """Part of every result's key: raise it when analysis or report change what comes out."""
 MAX_TRIAL_FAILURES = 2
+TRIAL_MEMORY_BYTES = 1 << 28
+"""What a trial asks of Ray: no CPU, which its evaluators need, but Ray Tune will not have it ask for nothing."""
 
 
 @dataclass
@@ -123,7 +125,7 @@ def _evaluate_all(inputs: _Inputs, adapters: dict[Intensity, Adapter], key: str,
         tune.report({"error": error, "warmth_sociot": float(warmth["sociot"].mean())})
 
     tuner = tune.Tuner(
-        tune.with_resources(trial, {"CPU": 0}),
+        tune.with_resources(trial, {"memory": TRIAL_MEMORY_BYTES}),
         param_space={"intensity": tune.grid_search(list(names))},
         tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(
