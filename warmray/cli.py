@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from warmray.config import RunConfig, load_config, preset_names
@@ -62,13 +63,16 @@ def _log_or_tell(result: SweepResult) -> bool:
     except InputError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         print(
-            f"[warmray] MLflow took nothing ({reason}); log the result later with: warmray log {result.folder}",
+            f"[warmray] MLflow took nothing ({_reason(error)}); log the result later with: warmray log {result.folder}",
             flush=True,
         )
         return False
     return True
+
+
+def _reason(error: Exception) -> str:
+    return shorten(str(error).strip() or type(error).__name__, 120)
 
 
 def train_job(argv: list[str]) -> int:
@@ -146,8 +150,9 @@ def _log(argv: list[str]) -> int:
     except InputError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"MLflow at {tracking_uri()} took nothing ({reason}): check MLFLOW_TRACKING_URI") from error
+        raise InputError(
+            f"MLflow at {tracking_uri()} took nothing ({_reason(error)}): check MLFLOW_TRACKING_URI"
+        ) from error
     print(f"logged as run {run_id} at {tracking_uri()}")
     return 0
 

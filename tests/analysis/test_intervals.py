@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from warmray.analysis.intervals import cluster_mean, paired_difference, questions_to_certify, share
+from warmray.analysis.intervals import cluster_mean, paired_difference, questions_to_tell, share
 
 
 def test_the_paired_interval_is_that_of_agresti_and_min():
@@ -45,7 +45,11 @@ def test_missing_values_are_missing_not_zero():
     assert math.isnan(share(0, 0).value)
 
 
-def test_more_questions_are_needed_for_a_smaller_budget_and_none_suffice_outside_it():
+def test_the_nearer_the_increase_is_to_the_budget_on_either_side_the_more_questions_are_needed():
     difference = paired_difference([False] * 110 + [True] * 10, [True] * 12 + [False] * 108)
-    assert questions_to_certify(difference, 0.05) > questions_to_certify(difference, 0.10) > 0
-    assert math.isinf(questions_to_certify(difference, 0.01))
+    increase = difference.estimate.value
+    assert (
+        questions_to_tell(difference, 0.02) > questions_to_tell(difference, 0.05) > questions_to_tell(difference, 0.1)
+    )
+    assert questions_to_tell(difference, 0.01) > questions_to_tell(difference, 0.0) > 0
+    assert math.isinf(questions_to_tell(difference, increase))

@@ -25,6 +25,14 @@ def test_when_every_intensity_is_over_the_budget_more_questions_are_not_asked_fo
     assert "More questions would not change that" in choice.sentence
 
 
+def test_an_increase_over_the_budget_that_could_be_chance_is_not_called_settled():
+    choice = _recommend(cost=0.25, questions=8)
+    assert choice.strength is None
+    assert "None yet" in choice.sentence
+    assert "could be chance" in choice.sentence
+    assert "questions would be needed to tell" in choice.sentence
+
+
 def test_no_cost_is_told_of_a_warmth_that_is_not_there():
     choice = _recommend(cost=0.0, warmth_gain=0.0)
     assert choice.strength is None

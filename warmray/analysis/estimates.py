@@ -18,7 +18,7 @@ from warmray.analysis.intervals import (
     PairedDifference,
     cluster_mean,
     paired_difference,
-    questions_to_certify,
+    questions_to_tell,
     share,
 )
 
@@ -138,7 +138,7 @@ def _cell_row(name: str, part: pd.DataFrame, original: pd.DataFrame, budget: flo
         | _columns("error", error)
         | _columns("agreement", agreement)
         | _difference_columns(difference)
-        | {"questions_needed": questions_to_certify(difference, budget)}
+        | {"questions_needed": questions_to_tell(difference, budget)}
     )
 
 
@@ -154,6 +154,7 @@ def _difference_columns(difference: PairedDifference) -> dict[str, object]:
 def _worst_case(cells: list[dict[str, object]], budget: float) -> dict[str, object]:
     table = pd.DataFrame(cells)
     worst = table.loc[table["error_increase"].fillna(-math.inf).idxmax()]
+    over = worst["error_increase"] >= budget
     row: dict[str, object] = {f"error_{cell}": value for cell, value in zip(table["cell"], table["error"], strict=True)}
     row |= {f"error_increase_{cell}": v for cell, v in zip(table["cell"], table["error_increase"], strict=True)}
     return row | {
@@ -163,7 +164,7 @@ def _worst_case(cells: list[dict[str, object]], budget: float) -> dict[str, obje
         "worst_case_error_increase_high": worst["error_increase_high"],
         # Every cell must stay inside the budget (intersection-union test), so the largest bound decides.
         "worst_case_upper": table["error_increase_upper"].max(),
-        "questions_needed": table["questions_needed"].max(),
+        "questions_needed": worst["questions_needed"] if over else table["questions_needed"].max(),
         "within_budget": bool((table["error_increase_upper"] < budget).all()),
     }
 

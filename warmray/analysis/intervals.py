@@ -79,14 +79,14 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool]) -> PairedDi
     return PairedDifference(estimate, centre + Z_ONE_SIDED_95 * error, gained, lost)
 
 
-def questions_to_certify(difference: PairedDifference, budget: float) -> float:
-    """Return how many questions would show, with 80 % power, that the increase stays inside ``budget`` (a share).
+def questions_to_tell(difference: PairedDifference, budget: float) -> float:
+    """Return how many questions would show, with 80 % power, on which side of ``budget`` (a share) the increase is.
 
-    Infinite when the measured increase is itself outside the budget: more questions would not help.
+    Assumes that the increase is as measured; infinite when it is the budget itself, or nothing was measured.
     """
-    room = budget - difference.estimate.value
+    room = abs(budget - difference.estimate.value)
     n = difference.estimate.n
-    if n == 0 or room <= 0:
+    if n == 0 or room == 0:
         return math.inf
     variance = _variance(difference.gained + 0.5, difference.lost + 0.5, n + 2)
     return math.ceil((Z_ONE_SIDED_95 + Z_POWER_80) ** 2 * variance / room**2)

@@ -36,7 +36,7 @@ def recommend(estimates: Estimates, budget: float) -> Recommendation:
             f"less than {points} in every cell (upper 95 % bound of the worst: {100 * best['worst_case_upper']:.1f})."
         )
         return Recommendation(str(best["arm"]), float(best["dose"]), float(best["strength"]), sentence)
-    return Recommendation(None, None, None, _none_inside(candidates, points))
+    return Recommendation(None, None, None, _none_inside(candidates, budget))
 
 
 def _failed_check(checks: pd.DataFrame) -> str:
@@ -48,19 +48,27 @@ def _failed_check(checks: pd.DataFrame) -> str:
     )
 
 
-def _none_inside(candidates: pd.DataFrame, points: str) -> str:
+def _none_inside(candidates: pd.DataFrame, budget: float) -> str:
     if candidates.empty:
         return "None: no intensity was warmer than the original model."
-    nearest = candidates.loc[candidates["questions_needed"].idxmin()]
-    if math.isinf(nearest["questions_needed"]):
-        least = candidates.loc[candidates["worst_case_error_increase"].idxmin()]
+    points = f"{100 * budget:g} points"
+    promising = candidates[candidates["worst_case_error_increase"] < budget]
+    if len(promising):
+        nearest = promising.loc[promising["questions_needed"].idxmin()]
         return (
-            f"None: every warm intensity raised the error by {points} or more in its worst cell (least: "
-            f"{_worst(least)}). More questions would not change that; try smaller strengths."
+            f"None yet: no intensity could be shown to keep every cell's error increase under {points}. Nearest: "
+            f"{_worst(nearest)}; about {nearest['questions_needed']:.0f} questions would be needed to tell."
         )
+    least = candidates.loc[candidates["worst_case_error_increase"].idxmin()]
+    every = f"every warm intensity raised the error by {points} or more in its worst cell (least: {_worst(least)})"
+    if least["worst_case_error_increase_low"] > budget:
+        return f"None: {every}. More questions would not change that; try smaller strengths."
+    needed = least["questions_needed"]
     return (
-        f"None yet: no intensity could be shown to keep every cell's error increase under {points}. Nearest: "
-        f"{_worst(nearest)}; about {nearest['questions_needed']:.0f} questions would be needed to tell."
+        f"None yet: as measured, {every}, but that could be chance (95 % interval from "
+        f"{100 * least['worst_case_error_increase_low']:+.1f}). "
+        + (f"About {needed:.0f} questions would be needed to tell; " if math.isfinite(needed) else "")
+        + "smaller strengths may cost less."
     )
 
 
