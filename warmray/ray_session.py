@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -12,10 +13,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray._private.parameter import RayParams
 
 from warmray.errors import InputError
 from warmray.home import home
 from warmray.quiet import QUIET_ENVIRONMENT
+
+# Jobs reach a node through a port that ray.init cannot be told; with Ray's fixed one, a second Ray on this machine
+# would take no jobs. 0 is any free port.
+RayParams.__init__ = functools.partialmethod(RayParams.__init__, dashboard_agent_listen_port=0)
 
 LOCAL_RAY: dict[str, Any] = {
     "address": "local",

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import ray
@@ -98,14 +99,19 @@ def _run(address: str, root: Path, name: str, argv: list[str]) -> int:
 
 
 def _submit(client: JobSubmissionClient, entrypoint: str, owner: str, runtime_env: dict[str, Any]) -> None:
-    """Submit a job; a Ray that has just started may need some seconds until an agent takes jobs."""
+    """Submit a job; a Ray that has just started may need some seconds until an agent takes jobs.
+
+    Raises:
+        InputError: Ray does not take it.
+    """
     for attempts_left in reversed(range(SUBMIT_ATTEMPTS)):
         try:
             client.submit_job(entrypoint=entrypoint, submission_id=owner, runtime_env=runtime_env)
             return
         except RuntimeError as error:
             if "No available agent" not in str(error) or not attempts_left:
-                raise
+                reason = shorten(str(error), 120)
+                raise InputError(f"Ray takes no job ({reason}): look at its dashboard, or unset RAY_ADDRESS") from error
         time.sleep(2)
 
 
