@@ -1,4 +1,5 @@
 import errno
+import os
 
 import pytest
 
@@ -45,5 +46,20 @@ def test_a_cause_inside_another_exception_is_what_is_told(capsys):
 
 
 def test_a_full_disk_is_resumable_and_a_read_only_one_is_not():
-    assert isinstance(storage_error(OSError(errno.ENOSPC, "full"), "/x"), InterruptedRunError)
-    assert isinstance(storage_error(OSError(errno.EROFS, "read-only"), "/x"), InputError)
+    assert isinstance(storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "/x"), InterruptedRunError)
+    assert isinstance(storage_error(OSError(errno.EROFS, os.strerror(errno.EROFS)), "/x"), InputError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RuntimeError("ray::Evaluator.generate() failed: I/O error: No space left on device (os error 28)"),
+        RuntimeError("(sqlite3.OperationalError) database or disk is full"),
+    ],
+)
+def test_a_full_disk_is_told_in_one_line_whichever_library_met_it(error, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_and_exit(_raising(error))
+    assert ended.value.code == 5
+    assert capsys.readouterr().err.startswith("warmray: error: disk full while writing below WARMRAY_HOME: free some")

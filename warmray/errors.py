@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import NoReturn
+
+DISK_FULL_SIGNS = (
+    *(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)),
+    "database or disk is full",
+    "PytorchStreamWriter failed writing file",
+)
 
 
 class WarmrayError(Exception):
@@ -40,16 +47,25 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def storage_error(error: OSError, folder: object) -> WarmrayError:
+def storage_error(error: BaseException, folder: object) -> WarmrayError:
     """Turn a failed write below ``folder`` into the error a person can act on."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if is_disk_full(error):
         return InterruptedRunError(
             f"disk full while writing {folder}: free some space (or point WARMRAY_HOME elsewhere) and run the same "
             "command again; what was finished before is kept"
         )
+    reason = getattr(error, "strerror", None) or error
     return InputError(
-        f"cannot write to {folder} ({error.strerror}): make it writable or point WARMRAY_HOME at a folder that is"
+        f"cannot write to {folder} ({reason}): make it writable or point WARMRAY_HOME at a folder that is"
     )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether a failure comes from a full disk.
+
+    Safetensors, SQLite, torch and Ray each raise types of their own, some from other processes: the words have to do.
+    """
+    return any(sign in str(error) for sign in DISK_FULL_SIGNS)
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -77,6 +93,8 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
         code = InterruptedRunError.exit_code
     except Exception as error:
         cause = root_cause(error)
+        if not isinstance(cause, WarmrayError) and is_disk_full(error):
+            cause = storage_error(error, "below WARMRAY_HOME")
         if isinstance(cause, WarmrayError):
             print(f"warmray: error: {cause}", file=sys.stderr)
             code = cause.exit_code

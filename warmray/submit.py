@@ -142,7 +142,9 @@ async def _follow(client: JobSubmissionClient, job_id: str) -> None:
 
 
 def _is_noise(line: str) -> bool:
-    return "job_manager.py" in line or "Runtime env is setting up" in line or "Running entrypoint for job" in line
+    # The last one is Ray's where there is no network at all, which is how an air-gapped machine should be.
+    noise = ("job_manager.py", "Runtime env is setting up", "Running entrypoint for job", "network_util.cc")
+    return any(mark in line for mark in noise)
 
 
 def _exit_code(client: JobSubmissionClient, job_id: str) -> int:

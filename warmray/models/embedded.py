@@ -11,6 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from warmray.errors import InputError, storage_error
 from warmray.hashing import file_digest
 from warmray.home import home, make_folder
@@ -37,7 +39,7 @@ def embedded_checkpoint() -> Path:
             _dequantise(source, building)
             building.chmod(0o755)
             os.rename(building, folder)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             shutil.rmtree(building, ignore_errors=True)
             if not folder.exists():
                 raise storage_error(error, folder.parent) from error
