@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from filelock import FileLock
+
 from warmray.errors import InputError, storage_error
 
 
@@ -39,3 +41,15 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise storage_error(error, path) from error
     return path
+
+
+def only_one_at(folder: Path) -> FileLock:
+    """Return a lock that keeps processes which make the same ``folder`` from doing so at once."""
+    return FileLock(f"{folder}.lock")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that readers see all of it or none."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -21,7 +21,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 import warmray
 from warmray.errors import InputError, InterruptedRunError, WarmrayError
-from warmray.home import home
+from warmray.home import home, make_folder
 from warmray.progress import PREFIX
 from warmray.quiet import QUIET_ENVIRONMENT
 from warmray.ray_session import LOCAL_RAY, check_reachable, end_in_order_on_sigterm
@@ -41,6 +41,8 @@ def submit_and_follow(name: str, argv: list[str]) -> int:
     root = Path(warmray.__file__).parent.parent
     if not (root / "jobs" / f"{name}.py").exists():
         raise InputError(f"{root} holds no jobs/{name}.py: install warmray from a clone with `pip install -e .`")
+    if "RAY_ADDRESS" not in os.environ:
+        make_folder(home())  # tells at once where nothing can be written; a cluster's folder is not seen from here
     with _cluster() as address:
         return _run(address, root, name, argv)
 

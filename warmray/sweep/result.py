@@ -18,6 +18,7 @@ from warmray.analysis.recommend import Recommendation, recommend
 from warmray.analysis.report import Facts, transcripts, write_report
 from warmray.config import RunConfig
 from warmray.errors import InputError, storage_error
+from warmray.home import only_one_at, write_whole
 from warmray.models.adapters import Adapter, save_at_strength
 from warmray.sweep.intensities import Intensity
 from warmray.tracking import RunRecord, Tracker
@@ -50,7 +51,7 @@ def write_result(
     adapters: dict[Intensity, Adapter],
     made_with: dict[str, str],
     stage_seconds: dict[str, float],
-) -> SweepResult:
+) -> None:
     """Analyse the tables and write everything below ``folder``; the marker comes last.
 
     Raises:
@@ -76,10 +77,9 @@ def write_result(
             if (intensity.arm, intensity.dose, intensity.strength) == (choice.arm, choice.dose, choice.strength):
                 save_at_strength(adapter, intensity.strength, folder / RECOMMENDED)
         record = {"key": key, "recommendation": asdict(choice), "made_with": made_with, "stage_seconds": stage_seconds}
-        (folder / MARKER).write_text(json.dumps(record, indent=2), encoding="utf-8")
+        write_whole(folder / MARKER, json.dumps(record, indent=2))
     except OSError as error:
         raise storage_error(error, folder) from error
-    return SweepResult(folder, config, key, estimates, choice)
 
 
 def read_result(folder: Path) -> SweepResult:
@@ -105,7 +105,9 @@ def log_result(result: SweepResult) -> str:
     replies = pd.read_parquet(result.folder / "replies.parquet")
     shared = {f"made_with.{name}": value for name, value in record["made_with"].items()}
     children = [_child(result, row, replies, shared) for row in result.estimates.intensities.to_dict("records")]
-    return Tracker(result.config.tracking.experiment).log_family(_parent(result, record, replies, shared), children)
+    parent = _parent(result, record, replies, shared)
+    with only_one_at(result.folder):
+        return Tracker(result.config.tracking.experiment).log_family(parent, children)
 
 
 def _parent(result: SweepResult, record: dict[str, Any], replies: pd.DataFrame, shared: dict[str, str]) -> RunRecord:

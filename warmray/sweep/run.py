@@ -24,7 +24,7 @@ from warmray.evaluation.stores import completion_store, verdict_store, warmth_st
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
 from warmray.evaluation.task import EvaluationTask
 from warmray.hashing import digest
-from warmray.home import home, make_folder
+from warmray.home import home, make_folder, only_one_at
 from warmray.models.adapters import Adapter
 from warmray.models.loading import BaseCheckpoint, resolve_model
 from warmray.progress import Post, Progress, Update
@@ -84,9 +84,11 @@ def run_sweep(config: RunConfig) -> SweepResult:
         progress.post(Update("analyse", 0, 1))
         with watch.stage("collect"):
             tables = _tables(inputs, adapters)
-        result = write_result(folder, key, config, tables, adapters, _made_with(inputs, trained), watch.seconds)
+        with only_one_at(folder):
+            if not (folder / MARKER).exists():
+                write_result(folder, key, config, tables, adapters, _made_with(inputs, trained), watch.seconds)
         progress.post(Update("analyse", 1, 1))
-    return result
+    return read_result(folder)
 
 
 def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:

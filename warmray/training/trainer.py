@@ -15,13 +15,14 @@ from typing import Any
 
 import ray
 import ray.train
+from filelock import Timeout
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from warmray.config import Arm, RunConfig
 from warmray.corpus.build import Corpus
 from warmray.errors import InputError, InterruptedRunError, WarmrayError, root_cause
 from warmray.hashing import digest
-from warmray.home import home, make_folder
+from warmray.home import home, make_folder, only_one_at, write_whole
 from warmray.models.adapters import Adapter, resolve_adapter
 from warmray.models.loading import BaseCheckpoint, load_tokenizer
 from warmray.progress import Post, Update
@@ -83,9 +84,7 @@ def train_arm(config: RunConfig, arm: Arm, base: BaseCheckpoint, corpus: Corpus,
 @contextlib.contextmanager
 def _only_trainer_of(folder: Path, post: Post) -> Iterator[None]:
     """Let one process at a time train into ``folder``; a second waits and then finds the work done."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(f"{folder}.lock")
+    lock = only_one_at(folder)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -120,9 +119,7 @@ def _train(
         job = _WorkerJob(task, f"train {arm}", post, config.tracking.experiment, tracking)
         _fit(job, folder, num_workers, use_gpu)
     record = json.dumps({"origin": origin, "mlflow_run_id": tracking and tracking[1]}, indent=2)
-    partial = folder / "training.json.partial"
-    partial.write_text(record, encoding="utf-8")
-    os.replace(partial, folder / "training.json")
+    write_whole(folder / "training.json", record)
     for checkpoint in folder.glob("checkpoint_*"):
         shutil.rmtree(checkpoint, ignore_errors=True)  # resume state of a finished training serves nobody
 
