@@ -32,14 +32,17 @@ class Update:
 
 
 class _Board:
-    """Keeps the latest post of every stage; what was done before a stage's first post counts for no speed."""
+    """Keeps the latest post of every stage; what was done before a stage (re)started counts for no speed."""
 
     def __init__(self) -> None:
         self.latest: dict[str, Update] = {}
         self.first: dict[str, tuple[float, Update]] = {}
 
     def post(self, update: Update) -> None:
-        started, first = self.first.setdefault(update.stage, (time.monotonic(), update))
+        latest = self.latest.get(update.stage)
+        if latest is None or update.done < latest.done:  # begun, or begun again after a failure
+            self.first[update.stage] = (time.monotonic(), update)
+        started, first = self.first[update.stage]
         self.latest[update.stage] = replace(
             update,
             elapsed_s=time.monotonic() - started,
