@@ -33,13 +33,13 @@ def quiet_libraries() -> None:
         "DeepSpeed",
         "alembic",
         "mlflow",
-        "mlflow.store.db.utils",
         "ray.train",
         "ray.tune",
         "torch.distributed",
         "transformers",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks of what it raises
     import torch
 
     if not torch.cuda.is_available():
