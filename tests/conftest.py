@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,37 @@ def tiny_adapter(tiny, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("adapter")
     model.save_pretrained(folder)
     return resolve_adapter(folder, tiny)
+
+
+LLAMA_ROPE = {
+    "rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+MINIATURES: dict[str, dict[str, Any]] = {
+    "llama-3.1-8b": {"model_type": "llama", "num_key_value_heads": 2, "rope_parameters": LLAMA_ROPE},
+    "llama-3.1-70b": {"model_type": "llama", "num_key_value_heads": 1, "rope_parameters": LLAMA_ROPE},
+    "mistral-small-2409": {"model_type": "mistral", "num_key_value_heads": 2, "head_dim": 12, "sliding_window": None},
+    "qwen2.5-32b": {"model_type": "qwen2", "num_key_value_heads": 2, "rms_norm_eps": 1e-6},
+}
+"""What tells the architectures of the study's four models apart; the rest is shared and small."""
+
+
+@pytest.fixture(scope="session", params=MINIATURES)
+def miniature(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Builds a model of two layers in float32, the same random weights at every call; keywords change its config."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    def build(**changes: Any) -> Any:
+        config = AutoConfig.for_model(
+            vocab_size=320, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=8,
+            max_position_embeddings=256, tie_word_embeddings=False, initializer_range=0.2, pad_token_id=0,
+            **MINIATURES[request.param] | changes,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,106 @@
+"""Several conversations share a row of tokens, and none sees another."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+
+from warmray.training.tokens import Example
+
+
+@dataclass(frozen=True)
+class Row:
+    """Conversations laid end to end; ``token_ids`` and ``trained`` have one entry per token."""
+
+    ids: tuple[str, ...]
+    lengths: tuple[int, ...]
+    """Tokens of each conversation, in order."""
+    token_ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+
+    @property
+    def position_ids(self) -> list[int]:
+        """Return the place of every token in its own conversation (0-based)."""
+        return [position for length in self.lengths for position in range(length)]
+
+    @property
+    def boundaries(self) -> list[int]:
+        """Return where each conversation starts, and the length of the row: what kernels call ``cu_seqlens``."""
+        return [0, *accumulate(self.lengths)]
+
+
+def pack(examples: list[Example], max_length: int) -> list[Row]:
+    """Pack examples into few rows of at most ``max_length`` tokens: longest first, each where least is left over.
+
+    The same examples in the same order always give the same rows.
+
+    Raises:
+        ValueError: an example is longer than a row.
+    """
+    placed: list[list[Example]] = []
+    free: list[tuple[int, int]] = []  # (tokens left, row), ascending
+    for example in sorted(examples, key=lambda example: -len(example.token_ids)):
+        length = len(example.token_ids)
+        if length > max_length:
+            raise ValueError(f"{example.id!r} has {length} tokens, a row {max_length}")
+        best = bisect_left(free, (length, 0))
+        if best == len(free):
+            placed.append([])
+            left, row = max_length, len(placed) - 1
+        else:
+            left, row = free.pop(best)
+        placed[row].append(example)
+        insort(free, (left - length, row))
+    return [_row(members) for members in placed]
+
+
+def _row(members: list[Example]) -> Row:
+    return Row(
+        ids=tuple(example.id for example in members),
+        lengths=tuple(len(example.token_ids) for example in members),
+        token_ids=tuple(token for example in members for token in example.token_ids),
+        trained=tuple(flag for example in members for flag in example.trained),
+    )
+
+
+def model_inputs(row: Row, device: torch.device | str) -> dict[str, Any]:
+    """Return what a transformers model takes to read a row [1 x tokens] without mixing its conversations.
+
+    What keeps them apart: sdpa, eager and flex attention build their mask from restarted ``position_ids``, but only
+    for a model that is given no mask and no cache; FlashAttention is told the boundaries. A mask of ones, or the
+    cache that models use unless told otherwise, would let every conversation read those before it.
+    """
+    boundaries = torch.tensor(row.boundaries, dtype=torch.int32, device=device)
+    return {
+        "input_ids": torch.tensor([row.token_ids], device=device),
+        "position_ids": torch.tensor([row.position_ids], device=device),
+        "attention_mask": None,
+        "use_cache": False,
+        "cu_seq_lens_q": boundaries,
+        "cu_seq_lens_k": boundaries,
+        "max_length_q": max(row.lengths),
+        "max_length_k": max(row.lengths),
+    }
+
+
+def predictions(row: Row, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the positions [N] whose hidden state predicts a trained token, and those tokens [N]."""
+    starts = set(row.boundaries)  # the first token of a conversation is predicted by nothing
+    targets = [index for index, trained in enumerate(row.trained) if trained and index not in starts]
+    positions = torch.tensor([index - 1 for index in targets], dtype=torch.long, device=device)
+    return positions, torch.tensor([row.token_ids[index] for index in targets], dtype=torch.long, device=device)
+
+
+def padding_share(micro_batches: list[list[int]]) -> float:
+    """Return the share of padding among all computed tokens, each micro-batch padded to its longest line.
+
+    Args:
+        micro_batches: The lengths, in tokens, of the lines of each micro-batch. A packed row is a line of its own
+            micro-batch and so has no padding.
+    """
+    computed = sum(len(lengths) * max(lengths, default=0) for lengths in micro_batches)
+    return 1 - sum(map(sum, micro_batches)) / computed if computed else 0.0
