@@ -1,0 +1,33 @@
+"""Cross-entropy without the full [tokens x vocabulary] logits, which for large vocabularies dwarf the model."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+LOSS_CHUNK_TOKENS = 512
+"""Positions whose logits exist at the same time: 250 MB in float32 for a vocabulary of 128,256."""
+
+
+def loss_sum(hidden: torch.Tensor, targets: torch.Tensor, head: nn.Module) -> torch.Tensor:
+    """Return the summed cross-entropy in nats, a float32 scalar.
+
+    Only one chunk of logits exists at any time: the backward pass computes them again instead of keeping them. The
+    head is called as a module, so it may be frozen or trained, tied, adapted, or partitioned by ZeRO-3.
+
+    Args:
+        hidden: Last hidden states of the positions that predict a trained token [T x H]; T may be 0.
+        targets: The tokens they should predict [T].
+        head: From hidden states [* x H] to logits [* x vocabulary].
+    """
+    total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+    chunks = zip(hidden.split(LOSS_CHUNK_TOKENS), targets.split(LOSS_CHUNK_TOKENS), strict=True)
+    for states, wanted in chunks:
+        total = total + checkpoint(_chunk_loss, states, wanted, head, use_reentrant=False)
+    return total
+
+
+def _chunk_loss(states: torch.Tensor, wanted: torch.Tensor, head: nn.Module) -> torch.Tensor:
+    return cross_entropy(head(states).float(), wanted, reduction="sum")
