@@ -48,7 +48,7 @@ class TrainConfig(_Section):
     lora_alpha: int = Field(16, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     max_length: int = Field(512, ge=16)
-    """Tokens; a longer conversation is left out and counted."""
+    """Tokens; a longer conversation is cut after the last exchange that fits, or left out, and counted."""
     batch_size: int = Field(8, ge=1)
     """Conversations per optimizer step, over all workers."""
     micro_batch_size: int = Field(2, ge=1)

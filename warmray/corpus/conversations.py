@@ -102,7 +102,7 @@ def _parse(record: dict[str, Any], where: str) -> Conversation:
         if record[key] not in known:
             raise InputError(f"{where}: unknown {key} {record[key]!r}{nearest(str(record[key]), list(known))}")
     turns = tuple(_parse_turn(message, where) for message in record["messages"])
-    _check_order([turn.role for turn in turns], where)
+    check_order([turn.role for turn in turns], where)
     return Conversation(str(record["id"]), record["category"], cast(Split, record["split"]), turns)
 
 
@@ -116,9 +116,19 @@ def _parse_turn(message: dict[str, Any], where: str) -> Turn:
     return Turn(str(role), {variant: message[variant if role == "assistant" else "content"] for variant in VARIANTS})
 
 
-def _check_order(roles: list[str], where: str) -> None:
+def check_order(roles: list[str], where: str) -> None:
+    """Check that, after at most one system turn, user and assistant alternate up to a last assistant turn.
+
+    Raises:
+        InputError: they do not; the message starts with ``where`` and names the first turn (1-based) out of place.
+    """
     if roles.count("system") > 1:
         raise InputError(f"{where}: {roles.count('system')} system turns: keep one, at the start")
-    spoken = roles[1:] if roles[:1] == ["system"] else roles
-    if not spoken or spoken != ["user", "assistant"] * (len(spoken) // 2):
-        raise InputError(f"{where}: roles must alternate user, assistant and end with the assistant, not {roles}")
+    first = 1 if roles[:1] == ["system"] else 0
+    rule = "after at most one system turn, roles must alternate user, assistant and end with the assistant"
+    for index, role in enumerate(roles[first:]):
+        expected = ("user", "assistant")[index % 2]
+        if role != expected:
+            raise InputError(f"{where}: turn {first + index + 1} is {role!r}, not {expected!r}: {rule}")
+    if not roles or roles[-1] != "assistant":
+        raise InputError(f"{where}: turn {len(roles) + 1}, the assistant's, is missing: {rule}")

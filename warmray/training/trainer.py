@@ -31,7 +31,7 @@ from warmray.tracking import Tracker, TrainingLog
 from warmray.training.loop import StepReport, TrainingTask, adapter_name, run_training
 from warmray.training.tokens import tokenise_corpus
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 """Part of every training's key: raise it when the loop changes what comes out."""
 MAX_WORKER_FAILURES = 3
 
@@ -101,9 +101,10 @@ def _train(
 ) -> None:
     num_workers, use_gpu = workers_for(config.train.num_workers)
     tokenised = tokenise_corpus(corpus.read(arm, "train"), load_tokenizer(base), config.train.max_length)
-    if tokenised.too_long:
-        note = f"{len(tokenised.too_long)} conversations over {config.train.max_length} tokens left out: "
-        post(Update(f"tokenise {arm}", 1, 1, remark=note + ", ".join(tokenised.too_long[:3])))
+    for fate, ids in (("cut after the last exchange that fits", tokenised.cut), ("left out", tokenised.left_out)):
+        if ids:
+            note = f"{len(ids)} conversations over {config.train.max_length} tokens {fate}: "
+            post(Update(f"tokenise {arm}", 1, 1, remark=note + ", ".join(ids[:3])))
     origin = {
         "arm": arm,
         "base_digest": base.digest,
@@ -112,7 +113,8 @@ def _train(
         "training_key": key,
         "recipe": config.train.model_dump(),
         "conversations": len(tokenised.examples),
-        "too_long": len(tokenised.too_long),
+        "conversations_cut": len(tokenised.cut),
+        "conversations_left_out": len(tokenised.left_out),
     }
     task = TrainingTask(base, config.train, config.seed, tokenised.examples, origin, folder)
     with _tracked(config, arm, key, origin) as tracking:
