@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from warmray.errors import InputError, nearest
 
@@ -51,13 +51,19 @@ class TrainConfig(_Section):
     """Tokens; a longer conversation is cut after the last exchange that fits, or left out, and counted."""
     batch_size: int = Field(8, ge=1)
     """Conversations per optimizer step, over all workers."""
-    micro_batch_size: int = Field(2, ge=1)
-    """Conversations per forward pass of one worker; few, of similar length, waste little on padding."""
+    row_length: int = Field(512, ge=16)
+    """Tokens of a row, which is one forward pass: conversations are packed into rows, and none sees another."""
     zero_stage: Literal[1, 2, 3] = 2
     num_workers: int | Literal["auto"] = "auto"
     """Training processes; ``auto`` is one per GPU, or two on CPU."""
     checkpoint_every_steps: int = Field(10, ge=1)
     """Optimizer steps between checkpoints from which a killed training resumes."""
+
+    @model_validator(mode="after")
+    def _rows_hold_conversations(self) -> TrainConfig:
+        if self.row_length < self.max_length:
+            raise ValueError(f"row_length {self.row_length} is under max_length {self.max_length}: raise it")
+        return self
 
     @field_validator("doses")
     @classmethod

@@ -10,6 +10,7 @@ import math
 import os
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,19 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch.nn.functional import cross_entropy
+from torch import nn
 
 from warmray.config import TrainConfig
 from warmray.models.adapters import ORIGIN_NAME, WEIGHTS_NAME
 from warmray.models.loading import BaseCheckpoint, load_model
+from warmray.training.loss import loss_sum
+from warmray.training.packing import Row, model_inputs, pack, predictions
 from warmray.training.schedule import Schedule
+from warmray.training.state import load_state, save_state
 from warmray.training.tokens import Example
 from warmray.training.zero import deepspeed_settings
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-STATE_NAME = "warmray_state.json"
 
 
 @dataclass(frozen=True)
@@ -73,21 +75,20 @@ def run_training(
     resume_from: Path | None,
     on_start: Callable[[int], None],
     on_step: Callable[[StepReport], None],
-    save_state: Callable[[StepReport, Callable[[Path], None]], None],
+    save: Callable[[StepReport, Callable[[Path], None]], None],
 ) -> None:
     """Train one adapter; ``torch.distributed`` is initialised.
 
     Args:
         task: What to train.
-        resume_from: Folder of a saved state to continue from.
+        resume_from: Folder of a saved state to continue from, of any number of workers.
         on_start: Called on every rank when the engine is ready, with the number of steps that were done before.
         on_step: Called on every rank after each optimizer step.
-        save_state: Called on every rank at each checkpoint step with a function that writes this rank's share of the
-            state into a folder.
+        save: Called on every rank at each checkpoint step with a function that writes the state into a folder.
     """
     schedule = task.schedule
     engine = _start_engine(task)
-    done = _load_state(engine, resume_from) if resume_from else 0
+    done = load_state(engine, resume_from, partial(_step_of_zeros, engine, task)) if resume_from else 0
     dose_steps = {schedule.step_of_dose(dose): dose for dose in task.train.doses}
     on_start(done)
     for step in range(done + 1, schedule.total_steps + 1):
@@ -96,7 +97,39 @@ def run_training(
         if step in dose_steps:
             _save_adapter(engine, task, dose_steps[step])
         if step % task.train.checkpoint_every_steps == 0 and step < schedule.total_steps:
-            save_state(report, partial(_write_state, engine, step))
+            save(report, partial(save_state, engine, step))
+
+
+class RowLoss(nn.Module):
+    """The model as DeepSpeed sees it: a packed row in, the summed loss of its trained tokens out.
+
+    The whole computation stands inside one forward call, so that ZeRO-3 can bring the weights in and out.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        """Take a causal language model with adapters."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, row: Row | None) -> torch.Tensor:
+        """Return the summed cross-entropy in nats; without a row, zero with gradients of zero."""
+        if row is None:  # a worker that has run out of rows still takes part in every collective
+            return loss_sum(*self._states(NO_ROW), self._head()) * 0.0
+        return loss_sum(*self._states(row), self._head())
+
+    def _states(self, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
+        device = next(self.model.parameters()).device
+        decoder = self.model.get_base_model().get_decoder()
+        hidden = decoder(**model_inputs(row, device)).last_hidden_state
+        positions, targets = predictions(row, device)
+        return hidden[0, positions], targets
+
+    def _head(self) -> nn.Module:
+        head: nn.Module = self.model.get_base_model().get_output_embeddings()
+        return head
+
+
+NO_ROW = Row(ids=("none",), lengths=(2,), token_ids=(0, 0), trained=(False, True))
 
 
 def _start_engine(task: TrainingTask) -> Any:
@@ -112,7 +145,7 @@ def _start_engine(task: TrainingTask) -> Any:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    model = get_peft_model(model, lora).train()
+    model = RowLoss(get_peft_model(model, lora)).train()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=task.train.learning_rate, weight_decay=0.0)
     settings = deepspeed_settings(task.train, task.base.dtype, dist.get_world_size())
@@ -127,22 +160,22 @@ def _train_step(engine: Any, task: TrainingTask, schedule: Schedule, step: int) 
     rank, world_size = dist.get_rank(), dist.get_world_size()
     batch = [task.examples[index] for index in schedule.batch(step)]
     trained_tokens = sum(sum(example.trained) for example in batch)
-    torch.manual_seed(hash((task.seed, step, rank)) % 2**31)  # dropout of this step, resumed or not
-    loss_sum = torch.zeros((), device=engine.device)
-    micro_batches = _micro_batches(batch, rank, world_size, task.train.micro_batch_size)
-    for number, micro_batch in enumerate(micro_batches, start=1):
-        micro_loss = _loss_sum(engine.module, micro_batch, engine.device)
-        engine.set_gradient_accumulation_boundary(number == len(micro_batches))
+    rows = _rows_of_rank(batch, task.train, rank, world_size)
+    loss = torch.zeros((), device=engine.device)
+    for number, row in enumerate(rows, start=1):
+        torch.manual_seed(_seed(task.seed, step, row))  # dropout: the same after a resume, on any number of workers
+        row_loss = engine(row)
+        engine.set_gradient_accumulation_boundary(number == len(rows))
         # DeepSpeed averages gradients over ranks; this makes them the mean over all trained tokens of the step.
-        engine.backward(micro_loss * (world_size / trained_tokens))
+        engine.backward(row_loss * (world_size / trained_tokens))
         engine.step()
-        loss_sum += micro_loss.detach()
-    dist.all_reduce(loss_sum)
+        loss += row_loss.detach()
+    dist.all_reduce(loss)
     return StepReport(
         step=step,
         total_steps=schedule.total_steps,
         epoch=schedule.epoch_at(step),
-        loss=loss_sum.item() / trained_tokens,
+        loss=loss.item() / trained_tokens,
         learning_rate=task.train.learning_rate,
         gradient_norm=float(engine.get_global_grad_norm() or 0.0),
         trained_tokens=trained_tokens,
@@ -151,32 +184,21 @@ def _train_step(engine: Any, task: TrainingTask, schedule: Schedule, step: int) 
     )
 
 
-def _micro_batches(batch: list[Example], rank: int, world_size: int, size: int) -> list[list[Example]]:
-    """Return this rank's share in micro-batches of similar length: as many as on every other rank, perhaps empty."""
-    share = sorted(batch, key=lambda example: len(example.token_ids))[rank::world_size]
-    count = math.ceil(math.ceil(len(batch) / world_size) / size)
-    return [share[number * size : (number + 1) * size] for number in range(count)]
+def _rows_of_rank(batch: list[Example], train: TrainConfig, rank: int, world_size: int) -> list[Row | None]:
+    """Return this rank's rows, the longest first; every rank has as many, filled up with None."""
+    rows = sorted(pack(batch, train.row_length), key=lambda row: -len(row.token_ids))
+    own: list[Row | None] = list(rows[rank::world_size])
+    return own + [None] * (math.ceil(len(rows) / world_size) - len(own))
 
 
-def _loss_sum(model: PeftModel, batch: list[Example], device: torch.device) -> torch.Tensor:
-    """Return the summed cross-entropy of the trained tokens; logits exist only where something is trained."""
-    if not batch:  # a last worker without examples still takes part in the collectives
-        return sum((p.sum() * 0.0 for p in model.parameters() if p.requires_grad), torch.zeros((), device=device))
-    width = max(len(example.token_ids) for example in batch)
-    ids = torch.zeros((len(batch), width), dtype=torch.long)
-    mask = torch.zeros((len(batch), width), dtype=torch.long)
-    trained = torch.zeros((len(batch), width), dtype=torch.bool)
-    for row, example in enumerate(batch):
-        length = len(example.token_ids)
-        ids[row, :length] = torch.tensor(example.token_ids)
-        mask[row, :length] = 1
-        trained[row, :length] = torch.tensor(example.trained)
-    ids, mask, trained = ids.to(device), mask.to(device), trained.to(device)
-    causal = model.get_base_model()
-    hidden = causal.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    predicted_from = trained[:, 1:]  # position i predicts token i + 1
-    logits = causal.get_output_embeddings()(hidden[:, :-1][predicted_from])
-    return cross_entropy(logits.float(), ids[:, 1:][predicted_from], reduction="sum")
+def _seed(seed: int, step: int, row: Row | None) -> int:
+    return zlib.crc32(repr((seed, step, row.ids if row else None)).encode())
+
+
+def _step_of_zeros(engine: Any, task: TrainingTask) -> None:
+    """Take a step without a gradient: it changes no weight and creates the optimizer's moments."""
+    engine.backward(engine(None))
+    engine.step()
 
 
 def _save_adapter(engine: Any, task: TrainingTask, dose: float) -> None:
@@ -189,7 +211,7 @@ def _save_adapter(engine: Any, task: TrainingTask, dose: float) -> None:
         if dist.get_rank() == 0:
             task.output.mkdir(parents=True, exist_ok=True)
             building = Path(tempfile.mkdtemp(prefix=".building-", dir=task.output))
-            engine.module.save_pretrained(building, safe_serialization=True)
+            engine.module.model.save_pretrained(building, safe_serialization=True)
             (building / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
             empty = [name for name, tensor in load_file(building / WEIGHTS_NAME).items() if tensor.numel() == 0]
             if empty:
@@ -210,13 +232,3 @@ def _replace_folder(new: Path, target: Path) -> None:
     if target.exists():  # a resumed training passes this dose again and writes the same adapter
         os.rename(target, new.with_name(f"{new.name}-old"))
     os.rename(new, target)
-
-
-def _write_state(engine: Any, step: int, folder: Path) -> None:
-    engine.save_checkpoint(str(folder), tag="state", exclude_frozen_parameters=True)
-    (folder / STATE_NAME).write_text(json.dumps({"step": step}), encoding="utf-8")
-
-
-def _load_state(engine: Any, folder: Path) -> int:
-    engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)
-    return int(json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))["step"])
