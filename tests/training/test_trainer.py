@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -20,7 +21,7 @@ from warmray.errors import InputError
 from warmray.models.loading import load_model
 from warmray.progress import ignore
 from warmray.tracking import Tracker
-from warmray.training.trainer import train_arm, workers_for
+from warmray.training.trainer import TrainedArm, train_arm, workers_for
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +70,7 @@ def test_the_run_is_finished_with_a_loss_for_every_step(uninterrupted):
 
 
 class _Killer:
-    """Posts are progress; at the given step it kills one training worker with SIGKILL, once."""
+    """At the given step it kills one training worker with SIGKILL, once."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -105,17 +106,49 @@ def _is_ours(process: psutil.Process) -> bool:
     return any(parent.pid == os.getpid() for parent in process.parents())
 
 
+def _difference(one: TrainedArm, other: TrainedArm) -> float:
+    """Return the largest difference between any two tensors of the same adapter."""
+    largest = 0.0
+    for dose, adapter in one.adapters.items():
+        a, b = (load_file(x.folder / "adapter_model.safetensors") for x in (adapter, other.adapters[dose]))
+        assert a.keys() == b.keys()
+        largest = max(largest, *((a[name] - b[name]).abs().max().item() for name in a))
+    return largest
+
+
 def test_a_killed_worker_resumes_to_the_same_adapter_in_the_same_run(uninterrupted, tiny, tiny_folder, home):
     with _Killer(step=5) as killer:
         resumed = _train(_config(tiny_folder), tiny)
     assert killer.killed, "the drill killed nobody"
-    for dose, adapter in uninterrupted.adapters.items():
-        expected = load_file(adapter.folder / "adapter_model.safetensors")
-        got = load_file(resumed.adapters[dose].folder / "adapter_model.safetensors")
-        assert max((expected[name] - got[name]).abs().max().item() for name in expected) <= 1e-6
+    assert _difference(uninterrupted, resumed) <= 1e-6
     tracker = Tracker("warmray")
     runs = tracker.client.search_runs([tracker.experiment_id])
     assert [run.info.status for run in runs] == ["FINISHED"]
+
+
+def _damage_and_fail(home: Path):
+    """Return a post that, when step 9 is told, spoils the newest checkpoint and fails the worker, once."""
+
+    def post(update) -> None:
+        with (home / "remarks").open("a") as remarks:
+            remarks.write(update.remark + "\n")
+        if update.done == 9 and not (home / "damaged").exists():
+            newest = max(home.glob("trainings/*/checkpoint_*/"), key=lambda path: path.stat().st_mtime_ns)
+            shard = newest / "state-0.safetensors"
+            shard.write_bytes(shard.read_bytes()[:-1])
+            (home / "damaged").write_text(str(newest))
+            raise RuntimeError("on purpose")
+
+    return post  # inside a function, so that it is sent to the workers whole
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(uninterrupted, tiny, tiny_folder, home):
+    home.mkdir()
+    resumed = _train(_config(tiny_folder), tiny, _damage_and_fail(home))
+    damaged, remarks = (home / "damaged").read_text(), (home / "remarks").read_text()
+    assert f"checkpoint passed over: {damaged}: state-0.safetensors changed" in remarks
+    assert "resumed after step 6" in remarks
+    assert _difference(uninterrupted, resumed) <= 1e-6
 
 
 def test_more_workers_than_cpus_are_refused_at_once(ray_session):

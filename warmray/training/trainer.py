@@ -29,6 +29,7 @@ from warmray.progress import Post, Update
 from warmray.quiet import QUIET_ENVIRONMENT, quiet_libraries
 from warmray.tracking import Tracker, TrainingLog
 from warmray.training.loop import StepReport, TrainingTask, adapter_name, run_training
+from warmray.training.state import CorruptStateError, check_state
 from warmray.training.tokens import tokenise_corpus
 
 RECIPE_VERSION = 3
@@ -228,9 +229,22 @@ def _worker(worker_config: dict[str, Any]) -> None:
             write(Path(folder))
             ray.train.report({"step": report.step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
-    checkpoint = ray.train.get_checkpoint()
-    with checkpoint.as_directory() if checkpoint else contextlib.nullcontext(None) as resume_from:
-        run_training(job.task, Path(resume_from) if resume_from else None, on_start, on_step, save_state)
+    with contextlib.ExitStack() as opened:
+        run_training(job.task, _newest_whole_state(opened, job, leads), on_start, on_step, save_state)
+
+
+def _newest_whole_state(opened: contextlib.ExitStack, job: _WorkerJob, leads: bool) -> Path | None:
+    """Return the newest checkpoint that is whole; tell which ones were passed over."""
+    for reported in reversed(ray.train.get_all_reported_checkpoints()):
+        folder = Path(opened.enter_context(reported.checkpoint.as_directory()))
+        try:
+            check_state(folder)
+        except CorruptStateError as error:
+            if leads:
+                job.post(Update(f"{job.stage}, resume", 1, 1, remark=f"checkpoint passed over: {error}"))
+            continue
+        return folder
+    return None
 
 
 def _metrics(report: StepReport) -> dict[str, float]:
