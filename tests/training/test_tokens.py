@@ -1,4 +1,5 @@
 from itertools import groupby
+from types import SimpleNamespace
 
 import pytest
 
@@ -152,3 +153,9 @@ def test_a_conversation_whose_first_exchange_is_too_long_is_left_out_and_named(t
 def test_a_length_that_nothing_fits_is_refused(tokenizer):
     with pytest.raises(InputError, match=r"longer than train.max_length=5 tokens: raise it"):
         tokenise_corpus({"short": _chat("Hi", "Hello")}, tokenizer, max_length=5)
+
+
+def test_a_tokenizer_without_offsets_is_refused():
+    slow = SimpleNamespace(is_fast=False)
+    with pytest.raises(InputError, match=r"add tokenizer.json"):
+        tokenise_corpus({"short": _chat("Hi", "Hello")}, slow, max_length=5)

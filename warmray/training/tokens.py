@@ -42,8 +42,10 @@ def tokenise_corpus(
     """Tokenise conversations by id; those over ``max_length`` tokens are cut after the last exchange that fits.
 
     Raises:
-        InputError: nothing fits, or a conversation that :func:`tokenise` refuses.
+        InputError: nothing fits, the tokenizer knows no offsets, or a conversation that :func:`tokenise` refuses.
     """
+    if not tokenizer.is_fast:
+        raise InputError("the model's tokenizer cannot say where its tokens stand: add tokenizer.json to its folder")
     corpus = TokenisedCorpus([], [], [])
     for key, messages in sorted(conversations.items()):
         whole = tokenise(key, messages, tokenizer)
