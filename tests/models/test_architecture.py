@@ -1,0 +1,76 @@
+import json
+from dataclasses import replace
+
+import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig
+
+from warmray.config import ModelConfig
+from warmray.errors import InputError
+from warmray.models.architecture import known_sources, load_architecture, meta_model, transformers_config
+
+PARAMETERS = {
+    "meta-llama/Llama-3.1-8B-Instruct": 8_030_261_248,
+    "mistralai/Mistral-Small-Instruct-2409": 22_247_282_688,
+    "Qwen/Qwen2.5-32B-Instruct": 32_763_876_352,
+    "meta-llama/Llama-3.1-70B-Instruct": 70_553_706_496,
+    "embedded": 134_515_008,
+}
+
+
+def test_every_known_model_has_exactly_its_parameters():
+    counted = {source: load_architecture(ModelConfig(source=source)).parameters for source in known_sources()}
+    assert counted == PARAMETERS
+
+
+@pytest.mark.parametrize("source", known_sources())
+@pytest.mark.parametrize("rank", [8, 16])
+def test_the_adapter_has_exactly_the_parameters_that_peft_makes(source, rank):
+    model = meta_model(_short(source))
+    peft_model = get_peft_model(model, LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM"))
+    trained, _ = peft_model.get_nb_trainable_parameters()
+    whole = load_architecture(ModelConfig(source=source))
+    two_layers = replace(whole, linears=whole.linears[: len(whole.linears) // whole.num_layers * 2])
+    assert two_layers.adapter_parameters(rank) == trained
+
+
+def _short(source: str) -> AutoConfig:
+    """The full-size configuration with two layers."""
+    config = transformers_config(source)
+    return type(config)(**config.to_dict() | {"num_hidden_layers": 2, "layer_types": None})
+
+
+def test_the_known_shape_of_the_embedded_model_is_that_of_its_checkpoint(embedded):
+    on_disk = load_architecture(ModelConfig(source=str(embedded.folder)))
+    assert replace(on_disk, name="embedded") == load_architecture(ModelConfig())
+
+
+def test_a_folder_needs_no_more_than_its_config_json(tmp_path):
+    _short("Qwen/Qwen2.5-32B-Instruct").save_pretrained(tmp_path)
+    shape = load_architecture(ModelConfig(source=str(tmp_path)))
+    assert (shape.num_layers, shape.hidden_size, len(shape.linears)) == (2, 5120, 14)
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        (None, "is not known: give the absolute path"),
+        (
+            {"model_type": "gpt2", "n_layer": 1},
+            "is a GPT2LMHeadModel, and memory is reckoned for gated-MLP decoders only",
+        ),
+        ({"model_type": "no-such"}, "is no model configuration"),
+        ({"model_type": "t5"}, "a t5 model is no causal language model"),
+    ],
+)
+def test_a_model_that_cannot_be_reckoned_is_refused_in_one_line(settings, hint, tmp_path):
+    if settings:
+        (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=hint) as caught:
+        load_architecture(ModelConfig(source=str(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_hub_id_is_told_which_are_known():
+    with pytest.raises(InputError, match=r"org/other.*one of meta-llama/Llama-3\.1-8B-Instruct, "):
+        load_architecture(ModelConfig(source="org/other"))
