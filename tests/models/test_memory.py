@@ -1,0 +1,169 @@
+"""The plan's figures against a miniature of each architecture that is really run, on a CPU in bfloat16."""
+
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from warmray.config import TrainConfig
+from warmray.models.architecture import Architecture, read_shape
+from warmray.models.memory import (
+    BF16_BYTES,
+    LOGIT_BYTES,
+    MASK_BYTES,
+    MemorySetup,
+    activations_bytes,
+    layer_activation_bytes,
+    memory_use,
+)
+
+TOLERANCE = 0.15
+MLP_SIZES = {"llama": 896, "mistral": 688, "qwen2": 1376}
+"""For a hidden size of 256, in proportion to the 8B, 22B and 32B models."""
+TRAIN = TrainConfig(micro_batch_size=2, max_length=128, lora_rank=8)
+TOKENS = 256
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other take longer over these small tensors than the work itself."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class Miniature:
+    """Four layers with the proportions of a full-size model."""
+
+    model: torch.nn.Module
+    shape: Architecture
+
+    def forward(self, masked: bool = False) -> torch.Tensor:
+        """Return the summed hidden states of a full micro-batch; its input wants a gradient, as in mid-model."""
+        embeddings = torch.randn(2, 128, 256, dtype=torch.bfloat16, requires_grad=True)
+        mask = torch.ones(2, 128, dtype=torch.long)
+        mask[0, 100:] = 0 if masked else 1
+        decoder = self.model.get_base_model().get_decoder()
+        output = decoder(inputs_embeds=embeddings, attention_mask=mask, use_cache=False)
+        return output.last_hidden_state.float().sum()
+
+
+def _miniature(model_type: str, dropout: float = 0.0) -> Miniature:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        model_type,
+        vocab_size=512,
+        hidden_size=256,
+        intermediate_size=MLP_SIZES[model_type],
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+    )
+    base = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    shape = read_shape(model_type, base)
+    lora = LoraConfig(r=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
+    return Miniature(get_peft_model(base, lora, autocast_adapter_dtype=False).train(), shape)
+
+
+def _saved_bytes(miniature: Miniature, masked: bool) -> int:
+    """Return the bytes that autograd keeps of one forward pass, each storage once, weights left out."""
+    weights = {p.untyped_storage().data_ptr() for p in miniature.model.parameters()}
+    saved: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        miniature.forward(masked)
+    return sum(saved.values())
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of the storages that operations make, as long as they live; those of ``given`` do not count."""
+
+    def __init__(self, given: Iterable[torch.Tensor]) -> None:
+        super().__init__()
+        self.live_bytes = self.peak_bytes = 0
+        self._known = WeakIdKeyDictionary()
+        for tensor in given:
+            self._known[tensor.untyped_storage()] = True
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        if storage not in self._known:
+            self._known[storage] = True
+            self.live_bytes += storage.nbytes()
+            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+            weakref.finalize(storage, self._remove, storage.nbytes())
+
+    def _remove(self, size: int) -> None:
+        self.live_bytes -= size
+
+
+@pytest.mark.parametrize("model_type", MLP_SIZES)
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_autograd_keeps_of_the_layers_is_as_planned(model_type, dropout, masked):
+    miniature = _miniature(model_type, dropout)
+    train = TRAIN.model_copy(update={"lora_dropout": dropout})
+    planned = TOKENS * 4 * layer_activation_bytes(miniature.shape, train)
+    if dropout:  # a CPU keeps the mask in bfloat16 where a GPU keeps one byte
+        planned += TOKENS * sum(linear.inputs for linear in miniature.shape.linears) * (BF16_BYTES - MASK_BYTES)
+    assert planned == pytest.approx(_saved_bytes(miniature, masked), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("model_type", MLP_SIZES)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_peak_of_a_forward_and_backward_pass_is_as_planned(model_type, checkpointing):
+    miniature = _miniature(model_type)
+    if checkpointing:
+        miniature.model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+    with PeakMemory(miniature.model.parameters()) as memory:
+        miniature.forward(masked=True).backward()
+    adapter_gradients = BF16_BYTES * miniature.shape.adapter_parameters(8)
+    planned = activations_bytes(miniature.shape, TRAIN, checkpointing) + adapter_gradients
+    assert planned == pytest.approx(memory.peak_bytes, rel=TOLERANCE)
+
+
+def test_the_peak_of_a_chunk_of_the_loss_is_as_planned():
+    hidden = torch.randn(256, 64, dtype=torch.bfloat16, requires_grad=True)
+    head, targets = torch.randn(4096, 64, dtype=torch.bfloat16), torch.zeros(256, dtype=torch.long)
+    with PeakMemory([hidden, head]) as memory:
+        logits = hidden @ head.T
+        cross_entropy(logits.float(), targets, reduction="sum").backward()
+    assert pytest.approx(memory.peak_bytes, rel=TOLERANCE) == LOGIT_BYTES * 256 * 4096
+
+
+def test_adapter_and_optimizer_bytes_are_exact():
+    miniature = _miniature("llama")
+    trained = [p for p in miniature.model.parameters() if p.requires_grad]
+    masters = [p.detach().float().requires_grad_() for p in trained]
+    optimizer = torch.optim.AdamW(masters)
+    for master in masters:
+        master.grad = torch.zeros_like(master)
+    optimizer.step()
+    moments = [t for state in optimizer.state.values() for t in (state["exp_avg"], state["exp_avg_sq"])]
+    use = memory_use(miniature.shape, TRAIN, MemorySetup(2, False), num_gpus=1)
+    assert use.adapter_bytes == sum(p.nbytes for p in trained)
+    assert use.optimizer_bytes == sum(t.nbytes for t in [*masters, *moments])
+    assert use.weights_bytes == sum(p.nbytes for p in miniature.model.parameters() if not p.requires_grad)
