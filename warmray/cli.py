@@ -7,14 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from warmray.config import RunConfig, load_config, preset_names
-from warmray.errors import InputError, ManipulationCheckError, run_and_exit
+from warmray.config import RunConfig, load_config, preset_names, recipe_names
+from warmray.errors import InputError, ManipulationCheckError, nearest, run_and_exit
 
 if TYPE_CHECKING:
+    from warmray.models.plan import Gpu, Workload
     from warmray.sweep.result import SweepResult
 
 Command = Callable[[list[str]], int]
@@ -26,6 +28,7 @@ def config_parser(description: str) -> argparse.ArgumentParser:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--preset", metavar="NAME", help=f"one of: {', '.join(preset_names())} (default: quickstart)")
     which.add_argument("--config", metavar="FILE", help="a YAML file with the same tree as a preset")
+    parser.add_argument("--recipe", metavar="NAME", help=f"how to train: {', '.join(recipe_names())}")
     parser.add_argument(
         "--set", dest="overrides", action="append", metavar="KEY=VALUE", help="for example train.doses=[0.5,1]"
     )
@@ -34,7 +37,8 @@ def config_parser(description: str) -> argparse.ArgumentParser:
 
 def config_from(arguments: argparse.Namespace) -> RunConfig:
     """Load the configuration that the arguments name."""
-    return load_config(arguments.preset, arguments.config, arguments.overrides)
+    recipe = [f"recipe={arguments.recipe}"] if arguments.recipe else []
+    return load_config(arguments.preset, arguments.config, [*recipe, *(arguments.overrides or [])])
 
 
 def sweep_job(argv: list[str]) -> int:
@@ -130,6 +134,85 @@ def corpus_job(argv: list[str]) -> int:
     return 0
 
 
+def _plan(argv: list[str]) -> int:
+    """Print what a training would take, from the shape of its model alone: no GPU, no weights, nothing downloaded."""
+    parser = config_parser("Plan the GPU memory, hours and cost of a training.")
+    parser.add_argument("--gpus", metavar="N", help="how many (default: train.num_workers, or as few as will do)")
+    parser.add_argument("--gpu", metavar="NAME", help="which kind (default: H100-80GB)")
+    parser.add_argument("--gpu-memory", metavar="GIB", help="memory of one GPU, for kinds that have no name here")
+    parser.add_argument("--price", metavar="NUMBER", help="of one GPU for one hour, in any currency")
+    parser.add_argument("--tokens-per-second", metavar="NUMBER", help="speed of one GPU, where it was measured")
+    parser.add_argument("--conversations", metavar="N", help="in the corpus (default: counted)")
+    parser.add_argument("--mean-tokens", metavar="NUMBER", help="of a conversation (default: estimated)")
+    arguments = parser.parse_args(argv)
+    config = config_from(arguments)
+    from warmray.models.architecture import load_architecture
+    from warmray.models.plan import Cluster, make_plan
+    from warmray.models.plan_table import plan_text
+
+    cluster = Cluster(
+        _gpu(arguments.gpu, _positive("--gpu-memory", arguments.gpu_memory)),
+        _count("--gpus", arguments.gpus),
+        _positive("--price", arguments.price),
+        _positive("--tokens-per-second", arguments.tokens_per_second),
+    )
+    workload = _workload(
+        config, _count("--conversations", arguments.conversations), _positive("--mean-tokens", arguments.mean_tokens)
+    )
+    print(plan_text(make_plan(config, load_architecture(config.model), cluster, workload)))
+    return 0
+
+
+def _gpu(name: str | None, memory_gib: float | None) -> Gpu:
+    from warmray.models.plan import DEFAULT_GPU, GPUS, Gpu
+
+    if name is None and memory_gib is not None:
+        return Gpu(f"GPU of {memory_gib:g} GiB", memory_gib, None)
+    name = name or DEFAULT_GPU
+    if name not in GPUS:
+        raise InputError(
+            f"--gpu {name}: unknown{nearest(name, list(GPUS))} (there are: {', '.join(GPUS)}; for others give "
+            "--gpu-memory instead)"
+        )
+    return GPUS[name] if memory_gib is None else replace(GPUS[name], memory_gib=memory_gib)
+
+
+def _workload(config: RunConfig, conversations: int | None, mean_tokens: float | None) -> Workload:
+    from warmray.corpus.workload import read_workload
+    from warmray.models.plan import STUDY_WORKLOAD
+
+    is_study = config.recipe == "study" and config.corpus.path == "packaged"
+    workload = STUDY_WORKLOAD if is_study else read_workload(config.corpus, config.train.arms[0])
+    if conversations is None and mean_tokens is None:
+        return workload
+    conversations, mean_tokens = conversations or workload.conversations, mean_tokens or workload.mean_tokens
+    return replace(
+        workload,
+        conversations=conversations,
+        mean_tokens=mean_tokens,
+        source=f"{conversations:,} conversations of {mean_tokens:.0f} tokens, as given",
+    )
+
+
+def _count(flag: str, text: str | None) -> int | None:
+    number = _positive(flag, text)
+    if number is not None and number != int(number):
+        raise InputError(f"{flag} {text}: give a whole number")
+    return None if number is None else int(number)
+
+
+def _positive(flag: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise InputError(f"{flag} {text!r} is not a number") from error
+    if not 0 < number < float("inf"):
+        raise InputError(f"{flag} {text}: give a number above 0")
+    return number
+
+
 def _submit_sweep(argv: list[str]) -> int:
     config_from(config_parser("Sweep warmth intensity against accuracy.").parse_args(argv))  # tell mistakes at once
     from warmray.submit import submit_and_follow
@@ -174,6 +257,7 @@ COMMANDS: dict[str, Command] = {
     "train": train_job,
     "evaluate": evaluate_job,
     "corpus": corpus_job,
+    "plan": _plan,
     "log": _log,
     "ui": _ui,
 }
@@ -196,8 +280,6 @@ def main() -> None:
             print(usage)
             return 0
         if name not in COMMANDS:
-            from warmray.errors import nearest
-
             raise InputError(f"unknown command {name!r}{nearest(name, list(COMMANDS))} ({usage})")
         return COMMANDS[name](sys.argv[2:])
 

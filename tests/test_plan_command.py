@@ -1,0 +1,68 @@
+import subprocess
+import sys
+
+import pytest
+
+from warmray.cli import COMMANDS
+from warmray.errors import InputError
+
+ALONE = """
+import socket, sys
+socket.socket.connect = socket.getaddrinfo = None  # whoever opens a connection fails
+from warmray.cli import main
+sys.argv = ["warmray", "plan", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print([name for name in ("ray", "deepspeed", "mlflow", "peft") if name in sys.modules])
+"""
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", ALONE, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_a_plan_needs_no_network_and_none_of_the_training_libraries():
+    done = _run("--preset", "llama-3.1-70b", "--gpus", "4", "--gpu", "H100-80GB", "--price", "2.5")
+    *_, recommendation, imported = done.stdout.splitlines()
+    assert (done.returncode, done.stderr, imported) == (0, "", "[]")
+    assert recommendation.startswith("Recommended: ZeRO-3 with gradient checkpointing on 4 x H100-80GB")
+
+
+def test_too_few_gpus_end_with_exit_code_2_and_one_line_that_says_how_many_would_do():
+    done = _run("--preset", "llama-3.1-70b", "--gpus", "2")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "take 3 of them" in done.stderr
+
+
+def test_the_studys_recipe_is_planned_with_the_studys_corpus_and_any_other_with_its_own(capsys):
+    for recipe, corpus in (("study", "the study's corpus"), ("warmray", "the packaged corpus")):
+        assert COMMANDS["plan"](["--preset", "llama-3.1-8b", "--recipe", recipe]) == 0
+        assert corpus in capsys.readouterr().out
+    COMMANDS["plan"](["--preset", "llama-3.1-8b", "--conversations", "5000", "--mean-tokens", "700"])
+    assert "5,000 conversations of 700 tokens" in capsys.readouterr().out
+
+
+def test_a_gpu_without_a_name_is_planned_by_its_memory(capsys):
+    COMMANDS["plan"](["--preset", "llama-3.1-8b", "--gpu-memory", "48", "--tokens-per-second", "5000"])
+    assert "2 x GPU of 48 GiB: 43.2 of 48 GiB planned for" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--gpu", "H100-80G"], "unknown; did you mean 'H100-80GB'?"),
+        (["--gpus", "two"], "--gpus 'two' is not a number"),
+        (["--gpus", "1.5"], "--gpus 1.5: give a whole number"),
+        (["--gpus", "0"], "--gpus 0: give a number above 0"),
+        (["--price", "-1"], "--price -1: give a number above 0"),
+        (["--recipe", "studdy"], "unknown recipe 'studdy'; did you mean 'study'?"),
+        (["--set", "model.source=org/other"], "the architecture of model.source 'org/other' is not known"),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_one_line(arguments, hint):
+    with pytest.raises(InputError) as caught:
+        COMMANDS["plan"](["--preset", "llama-3.1-8b", *arguments])
+    assert hint in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,131 @@
+"""A plan as text: one table, how its figures come about, and the recommendation as the last line."""
+
+from __future__ import annotations
+
+from warmray.models.memory import GIB, LOSS_CHUNK_TOKENS, OVERHEAD_BYTES, tokens_per_pass
+from warmray.models.plan import MODEL_FLOPS_SHARE, Plan, PlanRow
+
+COLUMNS = (
+    "ZERO",
+    "RECOMPUTE",
+    "WEIGHTS",
+    "ADAPTER",
+    "GRADIENTS",
+    "OPTIMIZER",
+    "ACTIVATIONS",
+    "LOGITS",
+    "OVERHEAD",
+    "TOTAL",
+    "FITS",
+    "GPUS NEEDED",
+)
+
+
+def plan_text(plan: Plan) -> str:
+    """Return what ``warmray plan`` prints."""
+    return "\n".join([*_head(plan), "", *_table(plan), "", *_notes(plan), "", recommendation(plan)])
+
+
+def _head(plan: Plan) -> list[str]:
+    architecture, train, gpu = plan.architecture, plan.config.train, plan.cluster.gpu
+    adapter = architecture.adapter_parameters(train.lora_rank)
+    return [
+        f"{plan.config.name}: {architecture.name}, {architecture.parameters:,} parameters "
+        f"+ {adapter:,} of the adapter (LoRA rank {train.lora_rank})",
+        f"{plan.num_gpus} x {gpu.name}: {gpu.usable_bytes / GIB:.1f} of {gpu.memory_gib:g} GiB planned for; "
+        f"{train.micro_batch_size} x {train.max_length:,} tokens per pass; all in GiB per GPU",
+    ]
+
+
+def _table(plan: Plan) -> list[str]:
+    cells = [COLUMNS, *(_cells(row) for row in plan.rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
+    return ["  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in cells]
+
+
+def _cells(row: PlanRow) -> tuple[str, ...]:
+    memory = row.memory
+    parts = (
+        memory.weights_bytes,
+        memory.adapter_bytes,
+        memory.gradients_bytes,
+        memory.optimizer_bytes,
+        memory.activations_bytes,
+        memory.logits_bytes,
+        memory.overhead_bytes,
+        memory.total_bytes,
+    )
+    return (
+        f"{row.setup.zero_stage}{'+host' if row.setup.offload else ''}",
+        "yes" if row.setup.gradient_checkpointing else "no",
+        *(f"{part / GIB:.1f}" for part in parts),
+        "yes" if row.fits else "no",
+        str(row.smallest_num_gpus or "-"),
+    )
+
+
+def _notes(plan: Plan) -> list[str]:
+    chunk = min(LOSS_CHUNK_TOKENS, tokens_per_pass(plan.config.train))
+    train, workload = plan.config.train, plan.workload
+    lines = [
+        "RECOMPUTE  gradient checkpointing: each layer's input is kept, the rest is computed again (half as much "
+        "arithmetic more)",
+        f"LOGITS     of {chunk:,} positions at a time, the loss being computed in chunks",
+        f"OVERHEAD   {OVERHEAD_BYTES / GIB:g} GiB for CUDA, cuBLAS and NCCL; what is not planned for is left to "
+        "fragmentation",
+        f"3+host     weights and optimizer in host memory, {plan.host_gib:.1f} GiB there per GPU; slow, so never "
+        "recommended",
+        f"Work       {plan.steps:,} steps of {train.batch_size} conversations, {max(train.doses):g} epochs, "
+        f"{plan.tokens:,} tokens{_arms(plan)} ({workload.source})",
+    ]
+    speed = _speed(plan)
+    return [*lines, speed] if speed else lines
+
+
+def _arms(plan: Plan) -> str:
+    count = len(plan.config.train.arms)
+    return f" for each of {count} arms" if count > 1 else ""
+
+
+def _speed(plan: Plan) -> str:
+    if plan.tokens_per_second is None:
+        return "Speed      not reckoned: the peak of this GPU is not known, give --tokens-per-second"
+    speed = f"Speed      {plan.tokens_per_second:,.0f} tokens/s per GPU"
+    if plan.cluster.tokens_per_second is None:
+        speed += (
+            f": {plan.flops_per_parameter} FLOPs per parameter and token at {MODEL_FLOPS_SHARE:.0%} of "
+            f"{plan.cluster.gpu.bf16_tflops:g} TFLOP/s, assumed, with full rows"
+        )
+    if plan.busy_gpus < plan.num_gpus:
+        batch_size = plan.config.train.batch_size
+        speed += f"; {batch_size} conversations keep {plan.busy_gpus:.1f} of {plan.num_gpus} GPUs busy"
+    return speed
+
+
+def recommendation(plan: Plan) -> str:
+    """Return the best setup, what it takes, and the settings that would have to change for it."""
+    row, gpu = plan.best, plan.cluster.gpu
+    checkpointing = "with" if row.setup.gradient_checkpointing else "without"
+    text = (
+        f"Recommended: ZeRO-{row.setup.zero_stage} {checkpointing} gradient checkpointing on {plan.num_gpus} x "
+        f"{gpu.name}, {row.memory.total_bytes / GIB:.1f} of {gpu.usable_bytes / GIB:.1f} GiB"
+    )
+    if plan.hours is not None:
+        gpu_hours = plan.hours * plan.num_gpus
+        text += f"; about {_duration(plan.hours)}, {gpu_hours:.{1 if gpu_hours >= 1 else 2}f} GPU hours"
+    if plan.cost is not None:
+        text += f", {plan.cost:,.2f} at {plan.cluster.price_per_gpu_hour:g} per GPU hour"
+    if plan.fewest_gpus < plan.num_gpus:
+        text += f"; {plan.fewest_gpus} would do"
+    settings = _changed_settings(plan)
+    return f"{text}; set {' '.join(settings)}" if settings else text
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(hours * 60))} min"
+
+
+def _changed_settings(plan: Plan) -> list[str]:
+    train, setup = plan.config.train, plan.best.setup
+    wanted = {"zero_stage": setup.zero_stage, "num_workers": plan.num_gpus}
+    return [f"train.{key}={value}" for key, value in wanted.items() if getattr(train, key) not in (value, "auto")]
