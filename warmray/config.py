@@ -55,6 +55,8 @@ class TrainConfig(_Section):
     """Conversations per optimizer step, over all workers."""
     row_length: int = Field(512, ge=16)
     """Tokens of a row, which is one forward pass: conversations are packed into rows, and none sees another."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, a third more work."""
     zero_stage: Literal[1, 2, 3] = 2
     num_workers: int | Literal["auto"] = "auto"
     """Training processes; ``auto`` is one per GPU, or two on CPU."""

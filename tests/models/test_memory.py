@@ -28,7 +28,7 @@ from warmray.models.memory import (
 TOLERANCE = 0.15
 MLP_SIZES = {"llama": 896, "mistral": 688, "qwen2": 1376}
 """For a hidden size of 256, in proportion to the 8B, 22B and 32B models."""
-TRAIN = TrainConfig(micro_batch_size=2, max_length=128, lora_rank=8)
+TRAIN = TrainConfig(row_length=256, max_length=256, lora_rank=8)
 TOKENS = 256
 
 
@@ -50,9 +50,9 @@ class Miniature:
 
     def forward(self, masked: bool = False) -> torch.Tensor:
         """Return the summed hidden states of a full micro-batch; its input wants a gradient, as in mid-model."""
-        embeddings = torch.randn(2, 128, 256, dtype=torch.bfloat16, requires_grad=True)
-        mask = torch.ones(2, 128, dtype=torch.long)
-        mask[0, 100:] = 0 if masked else 1
+        embeddings = torch.randn(1, 256, 256, dtype=torch.bfloat16, requires_grad=True)
+        mask = torch.ones(1, 256, dtype=torch.long)
+        mask[0, 228:] = 0 if masked else 1
         decoder = self.model.get_base_model().get_decoder()
         output = decoder(inputs_embeds=embeddings, attention_mask=mask, use_cache=False)
         return output.last_hidden_state.float().sum()

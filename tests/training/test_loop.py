@@ -112,6 +112,12 @@ def test_long_rows_train_what_short_rows_train(task_with, alone, tmp_path):
     assert _difference(alone[0], tmp_path) < 1e-4
 
 
+def test_computing_activations_again_changes_nothing(task_with, alone, tmp_path):
+    reports = _run(task_with(gradient_checkpointing=True), 1, tmp_path)
+    assert _losses(reports) == pytest.approx(_losses(alone[1]), abs=1e-6)
+    assert _difference(alone[0], tmp_path) < 1e-6
+
+
 @pytest.mark.parametrize("stage", [1, 3])
 def test_every_zero_stage_trains_the_same(task_with, alone, tmp_path, stage):
     reports = _run(task_with(zero_stage=stage), 2, tmp_path)

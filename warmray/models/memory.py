@@ -89,7 +89,7 @@ def host_bytes(architecture: Architecture, train: TrainConfig, num_gpus: int) ->
 
 def tokens_per_pass(train: TrainConfig) -> int:
     """Return the most tokens that one GPU takes through the model at once."""
-    return train.micro_batch_size * train.max_length
+    return train.row_length
 
 
 def _weights_bytes(architecture: Architecture, setup: MemorySetup, num_gpus: int) -> int:
@@ -124,7 +124,7 @@ def layer_activation_bytes(architecture: Architecture, train: TrainConfig) -> in
     hidden, queries, mlp = architecture.hidden_size, architecture.query_size, architecture.mlp_size
     per_layer = len(architecture.linears) // architecture.num_layers
     norms = 2 * FP32_BYTES * (hidden + 1)  # their input, and one reciprocal root
-    attention = BF16_BYTES * (4 * queries + train.max_length)  # query, key, value and output; a row of the mask
+    attention = BF16_BYTES * (4 * queries + train.row_length)  # query, key, value and output; a row of the mask
     attention += FP32_BYTES * architecture.num_heads  # log-sum-exp
     gated_mlp = BF16_BYTES * 3 * mlp  # SiLU's input and output, and what it gates
     if train.lora_dropout:  # every adapter keeps its own thinned input and the mask

@@ -199,16 +199,12 @@ def _does_not_fit(
     rows: tuple[PlanRow, ...],
     fewest: int | None,
 ) -> InputError:
-    *_, row, offloaded = rows
+    row = [row for row in rows if not row.setup.offload][-1]
     need = f"{row.memory.total_bytes / GIB:.1f} GiB per GPU"
     remedy = (
-        f"take {fewest} of them"
-        if fewest
-        else "no number of them does; take larger ones, or lower train.micro_batch_size or train.max_length"
+        f"take {fewest} of them" if fewest else "no number of them does; take larger ones, or lower train.row_length"
     )
-    host = f"{host_bytes(architecture, config.train, num_gpus) / GIB:.0f} GiB"
-    offloading = f", or offload {host} per GPU to host memory, which is slow" if offloaded.fits else ""
     return InputError(
         f"{config.name} does not fit on {num_gpus} x {gpu.name}: even ZeRO-3 with gradient checkpointing needs {need}, "
-        f"and {gpu.usable_bytes / GIB:.1f} of its {gpu.memory_gib:g} GiB may be planned for: {remedy}{offloading}"
+        f"and {gpu.usable_bytes / GIB:.1f} of its {gpu.memory_gib:g} GiB may be planned for: {remedy}"
     )

@@ -33,7 +33,7 @@ def _head(plan: Plan) -> list[str]:
         f"{plan.config.name}: {architecture.name}, {architecture.parameters:,} parameters "
         f"+ {adapter:,} of the adapter (LoRA rank {train.lora_rank})",
         f"{plan.num_gpus} x {gpu.name}: {gpu.usable_bytes / GIB:.1f} of {gpu.memory_gib:g} GiB planned for; "
-        f"{train.micro_batch_size} x {train.max_length:,} tokens per pass; all in GiB per GPU",
+        f"rows of {train.row_length:,} tokens; all in GiB per GPU",
     ]
 
 

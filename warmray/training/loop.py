@@ -145,7 +145,11 @@ def _start_engine(task: TrainingTask) -> Any:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    model = RowLoss(get_peft_model(model, lora)).train()
+    peft_model = get_peft_model(model, lora)
+    if task.train.gradient_checkpointing:
+        peft_model.enable_input_require_grads()  # what is recomputed must be seen to need a gradient
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model = RowLoss(peft_model).train()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=task.train.learning_rate, weight_decay=0.0)
     settings = deepspeed_settings(task.train, task.base.dtype, dist.get_world_size())

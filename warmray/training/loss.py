@@ -7,8 +7,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-LOSS_CHUNK_TOKENS = 512
-"""Positions whose logits exist at the same time: 250 MB in float32 for a vocabulary of 128,256."""
+from warmray.models.memory import LOSS_CHUNK_TOKENS
 
 
 def loss_sum(hidden: torch.Tensor, targets: torch.Tensor, head: nn.Module) -> torch.Tensor:
