@@ -13,19 +13,20 @@ from warmray.models.memory import LOSS_CHUNK_TOKENS
 def loss_sum(hidden: torch.Tensor, targets: torch.Tensor, head: nn.Module) -> torch.Tensor:
     """Return the summed cross-entropy in nats, a float32 scalar.
 
-    Only one chunk of logits exists at any time: the backward pass computes them again instead of keeping them. The
-    head is called as a module, so it may be frozen or trained, tied, adapted, or partitioned by ZeRO-3.
+    Only one chunk of logits exists at any time: the backward pass computes them again instead of keeping them, unless
+    there is but one chunk. The head is called as a module, so it may be frozen or trained, tied, adapted, or
+    partitioned by ZeRO-3.
 
     Args:
         hidden: Last hidden states of the positions that predict a trained token [T x H]; T may be 0.
         targets: The tokens they should predict [T].
         head: From hidden states [* x H] to logits [* x vocabulary].
     """
-    total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+    if len(targets) <= LOSS_CHUNK_TOKENS:
+        return _chunk_loss(hidden, targets, head)
     chunks = zip(hidden.split(LOSS_CHUNK_TOKENS), targets.split(LOSS_CHUNK_TOKENS), strict=True)
-    for states, wanted in chunks:
-        total = total + checkpoint(_chunk_loss, states, wanted, head, use_reentrant=False)
-    return total
+    losses = (checkpoint(_chunk_loss, states, wanted, head, use_reentrant=False) for states, wanted in chunks)
+    return sum(losses, start=torch.zeros((), device=hidden.device))
 
 
 def _chunk_loss(states: torch.Tensor, wanted: torch.Tensor, head: nn.Module) -> torch.Tensor:
