@@ -88,7 +88,7 @@ def run_training(
     """
     schedule = task.schedule
     engine = _start_engine(task)
-    done = load_state(engine, resume_from, partial(_step_of_zeros, engine, task)) if resume_from else 0
+    done = load_state(engine, resume_from, partial(_step_of_zeros, engine)) if resume_from else 0
     dose_steps = {schedule.step_of_dose(dose): dose for dose in task.train.doses}
     on_start(done)
     for step in range(done + 1, schedule.total_steps + 1):
@@ -199,7 +199,7 @@ def _seed(seed: int, step: int, row: Row | None) -> int:
     return zlib.crc32(repr((seed, step, row.ids if row else None)).encode())
 
 
-def _step_of_zeros(engine: Any, task: TrainingTask) -> None:
+def _step_of_zeros(engine: Any) -> None:
     """Take a step without a gradient: it changes no weight and creates the optimizer's moments."""
     engine.backward(engine(None))
     engine.step()
