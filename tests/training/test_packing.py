@@ -34,10 +34,17 @@ def test_every_conversation_is_in_one_row_whole_and_no_row_is_too_long():
             assert row.position_ids[start:end] == list(range(end - start))
 
 
-def test_a_conversation_goes_where_least_is_left_over():
-    lengths = {"a": 60, "b": 58, "c": 41, "d": 1}
-    rows = pack([_example(name, length) for name, length in lengths.items()], 100)
-    assert [row.ids for row in rows] == [("a",), ("b", "c", "d")]
+def _packed(lengths, max_length):
+    return [row.ids for row in pack([_example(name, length) for name, length in lengths.items()], max_length)]
+
+
+def test_rows_are_as_even_as_their_number_allows():
+    assert _packed({"a": 60, "b": 30, "c": 25, "d": 5}, 100) == [("a",), ("b", "c", "d")]
+    assert _packed({"a": 60, "b": 58, "c": 41, "d": 1}, 100) == [("a", "d"), ("b", "c")]
+
+
+def test_where_even_rows_would_overflow_a_conversation_goes_where_least_is_left_over():
+    assert _packed({"a": 55, "b": 45, "c": 35, "d": 33, "e": 32}, 100) == [("a", "b"), ("c", "d", "e")]
 
 
 def test_rows_of_short_conversations_are_nearly_full():

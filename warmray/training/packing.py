@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
+from heapq import heapreplace
 from itertools import accumulate
 from typing import Any
 
@@ -34,9 +35,11 @@ class Row:
 
 
 def pack(examples: list[Example], max_length: int) -> list[Row]:
-    """Pack examples into few rows of at most ``max_length`` tokens: longest first, each where least is left over.
+    """Pack examples into few rows of at most ``max_length`` tokens, as even as may be.
 
-    The same examples in the same order always give the same rows.
+    How few is found by best fit (longest first, each where least is left over). Into as many rows the examples are
+    then laid anew, each into the emptiest, so that workers with a row each wait little for one another; where that
+    does not fit, the best fit stays. The same examples in the same order always give the same rows.
 
     Raises:
         ValueError: an example is longer than a row.
@@ -55,7 +58,20 @@ def pack(examples: list[Example], max_length: int) -> list[Row]:
             left, row = free.pop(best)
         placed[row].append(example)
         insort(free, (left - length, row))
-    return [_row(members) for members in placed]
+    return [_row(members) for members in _even(examples, len(placed), max_length) or placed]
+
+
+def _even(examples: list[Example], count: int, max_length: int) -> list[list[Example]] | None:
+    """Lay examples into ``count`` rows, longest first, each into the emptiest; None where a row overflows."""
+    rows: list[list[Example]] = [[] for _ in range(count)]
+    emptiest = [(0, row) for row in range(count)]  # a heap of (tokens, row)
+    for example in sorted(examples, key=lambda example: -len(example.token_ids)):
+        tokens, row = emptiest[0]
+        if tokens + len(example.token_ids) > max_length:
+            return None
+        heapreplace(emptiest, (tokens + len(example.token_ids), row))
+        rows[row].append(example)
+    return rows
 
 
 def _row(members: list[Example]) -> Row:
