@@ -22,6 +22,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", ALONE, *arguments], capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_a_plan_needs_no_network_and_none_of_the_training_libraries():
     done = _run("--preset", "llama-3.1-70b", "--gpus", "4", "--gpu", "H100-80GB", "--price", "2.5")
     *_, recommendation, imported = done.stdout.splitlines()
@@ -29,6 +30,7 @@ def test_a_plan_needs_no_network_and_none_of_the_training_libraries():
     assert recommendation.startswith("Recommended: ZeRO-3 with gradient checkpointing on 4 x H100-80GB")
 
 
+@pytest.mark.slow
 def test_too_few_gpus_end_with_exit_code_2_and_one_line_that_says_how_many_would_do():
     done = _run("--preset", "llama-3.1-70b", "--gpus", "2")
     assert done.returncode == 2

@@ -32,6 +32,7 @@ def _writer(folder, count):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_no_row_reported_done_is_lost_and_none_is_doubled_under_kill_9(tmp_path):
     reported: set[str] = set()
     dice = random.Random(0)
