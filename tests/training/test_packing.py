@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from warmray.training.packing import model_inputs, pack, padding_share, predictions
+from warmray.training.packing import model_inputs, pack, predictions
 from warmray.training.tokens import Example
 
 
@@ -65,12 +65,6 @@ def test_a_conversation_longer_than_a_row_is_an_error():
 
 def test_nothing_packs_into_no_rows():
     assert pack([], 10) == []
-
-
-def test_padding_is_what_packing_saves():
-    assert padding_share([[10, 5], [4, 4]]) == pytest.approx(5 / 28)
-    assert padding_share([[15], [8]]) == 0
-    assert padding_share([]) == 0
 
 
 def _varlen(module, query, key, value, attention_mask, cu_seq_lens_q=None, max_length_q=None, **_):

@@ -141,9 +141,10 @@ class Plan:
 
     @property
     def busy_gpus(self) -> float:
-        """GPUs at work on average: a batch that they do not divide evenly leaves some waiting for the fullest."""
-        batch_size = self.config.train.batch_size
-        return batch_size / math.ceil(batch_size / self.num_gpus)
+        """GPUs at work on average: rows that they do not divide evenly leave some waiting for the fullest."""
+        train = self.config.train
+        rows = max(1, math.ceil(train.batch_size * self.workload.mean_tokens / train.row_length))
+        return rows / math.ceil(rows / self.num_gpus)
 
     @property
     def hours(self) -> float | None:

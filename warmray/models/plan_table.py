@@ -127,5 +127,11 @@ def _duration(hours: float) -> str:
 
 def _changed_settings(plan: Plan) -> list[str]:
     train, setup = plan.config.train, plan.best.setup
-    wanted = {"zero_stage": setup.zero_stage, "num_workers": plan.num_gpus}
-    return [f"train.{key}={value}" for key, value in wanted.items() if getattr(train, key) not in (value, "auto")]
+    wanted = {
+        "zero_stage": setup.zero_stage,
+        "gradient_checkpointing": setup.gradient_checkpointing,
+        "num_workers": plan.num_gpus,
+    }
+    return [
+        f"train.{key}={value}".lower() for key, value in wanted.items() if getattr(train, key) not in (value, "auto")
+    ]

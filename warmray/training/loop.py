@@ -146,7 +146,7 @@ def _start_engine(task: TrainingTask) -> Any:
         task_type="CAUSAL_LM",
     )
     peft_model = get_peft_model(model, lora)
-    if task.train.gradient_checkpointing:
+    if task.train.gradient_checkpointing is True:
         peft_model.enable_input_require_grads()  # what is recomputed must be seen to need a gradient
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model = RowLoss(peft_model).train()

@@ -109,14 +109,3 @@ def predictions(row: Row, device: torch.device | str) -> tuple[torch.Tensor, tor
     targets = [index for index, trained in enumerate(row.trained) if trained and index not in starts]
     positions = torch.tensor([index - 1 for index in targets], dtype=torch.long, device=device)
     return positions, torch.tensor([row.token_ids[index] for index in targets], dtype=torch.long, device=device)
-
-
-def padding_share(micro_batches: list[list[int]]) -> float:
-    """Return the share of padding among all computed tokens, each micro-batch padded to its longest line.
-
-    Args:
-        micro_batches: The lengths, in tokens, of the lines of each micro-batch. A packed row is a line of its own
-            micro-batch and so has no padding.
-    """
-    computed = sum(len(lengths) * max(lengths, default=0) for lengths in micro_batches)
-    return 1 - sum(map(sum, micro_batches)) / computed if computed else 0.0

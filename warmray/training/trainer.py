@@ -18,7 +18,7 @@ import ray.train
 from filelock import Timeout
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from warmray.config import Arm, RunConfig
+from warmray.config import Arm, NumWorkers, RunConfig
 from warmray.corpus.build import Corpus
 from warmray.errors import InputError, InterruptedRunError, WarmrayError, root_cause
 from warmray.hashing import digest
@@ -152,8 +152,8 @@ def _tracked(config: RunConfig, arm: Arm, key: str, origin: dict[str, Any]) -> I
             tracker.close(run_id, status)
 
 
-def workers_for(asked: int | str) -> tuple[int, bool]:
-    """Return how many training workers to start and whether each gets a GPU.
+def workers_for(asked: NumWorkers) -> tuple[int | tuple[int, int], bool]:
+    """Return how many training workers to start (or the fewest and the most), and whether each gets a GPU.
 
     Raises:
         InputError: the cluster has fewer GPUs or CPUs than workers; Ray itself would wait for ever.
@@ -161,15 +161,16 @@ def workers_for(asked: int | str) -> tuple[int, bool]:
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
     available, kind = (gpus, "GPUs") if gpus else (cpus, "CPUs")
-    count = (gpus or min(2, cpus)) if asked == "auto" else int(asked)
-    if count < 1 or count > available:
+    wanted = (gpus or min(2, cpus)) if asked == "auto" else asked
+    fewest = wanted[0] if isinstance(wanted, tuple) else wanted
+    if not 1 <= fewest <= available:
         raise InputError(
             f"train.num_workers is {asked}, but the cluster has {available} {kind}: lower it, or add nodes"
         )
-    return count, bool(gpus)
+    return wanted, bool(gpus)
 
 
-def _fit(job: _WorkerJob, folder: Path, num_workers: int, use_gpu: bool) -> None:
+def _fit(job: _WorkerJob, folder: Path, num_workers: int | tuple[int, int], use_gpu: bool) -> None:
     quiet_libraries()
     trainer = TorchTrainer(
         _worker,
