@@ -19,10 +19,27 @@ def home() -> Path:
     Raises:
         InputError: ``WARMRAY_HOME`` is relative: Ray changes the working directory under every job.
     """
-    named = os.environ.get("WARMRAY_HOME")
-    path = Path(named).expanduser() if named else Path.home() / ".warmray"
+    return _named_folder("WARMRAY_HOME") or Path.home() / ".warmray"
+
+
+def model_cache() -> Path:
+    """Return the absolute folder for models from a hub or an object store: ``WARMRAY_MODEL_CACHE`` or in the home.
+
+    Fast disks of each node's own are the best place. The path that the driver finds is used on every node.
+
+    Raises:
+        InputError: it is relative.
+    """
+    return _named_folder("WARMRAY_MODEL_CACHE") or home() / "models"
+
+
+def _named_folder(variable: str) -> Path | None:
+    named = os.environ.get(variable)
+    if not named:
+        return None
+    path = Path(named).expanduser()
     if not path.is_absolute():
-        raise InputError(f"WARMRAY_HOME is the relative path {named!r}: give an absolute one")
+        raise InputError(f"{variable} is the relative path {named!r}: give an absolute one")
     return path
 
 

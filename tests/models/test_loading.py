@@ -1,10 +1,14 @@
+import json
 import shutil
+from dataclasses import replace
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from warmray.config import ModelConfig
 from warmray.errors import InputError
-from warmray.models.loading import resolve_model
+from warmray.models.loading import load_model, load_tokenizer, resolve_model
 
 
 def test_a_folder_without_weights_is_refused(tiny_folder, tmp_path):
@@ -27,7 +31,7 @@ def test_a_folder_without_a_chat_template_is_refused(tiny_folder, tmp_path):
     [
         ("./models/x", "relative path"),
         ("/no/such", "holds no config.json"),
-        ("meta-llama/Llama-3.1-8B-Instruct", "weights must be on disk for now"),
+        ("Llama-3.1-8B-Instruct", "a hub id"),
     ],
 )
 def test_a_source_that_is_no_model_folder_is_refused(source, hint):
@@ -44,3 +48,54 @@ def test_the_digest_follows_the_weights_not_the_place(tiny, tiny_folder, tmp_pat
     content[-1] ^= 1
     weights.write_bytes(content)
     assert resolve_model(ModelConfig(source=str(other), dtype="float32")).digest != tiny.digest
+
+
+def test_without_a_device_nothing_is_placed(tiny, monkeypatch):
+    asked = _arguments_of_loading(tiny, monkeypatch)
+    assert "device_map" not in asked  # DeepSpeed's ZeRO-3 refuses one
+    assert asked["attn_implementation"] == "sdpa"
+    assert asked["use_safetensors"]
+    assert not asked["trust_remote_code"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "is_installed", "attention"),
+    [("bfloat16", True, "flash_attention_2"), ("bfloat16", False, "sdpa"), ("float32", True, "sdpa")],
+)
+def test_on_a_gpu_flash_attention_is_used_where_it_can_be(tiny, monkeypatch, dtype, is_installed, attention):
+    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: is_installed)
+    device = torch.device("cuda:1")
+    asked = _arguments_of_loading(replace(tiny, dtype=dtype), monkeypatch, device)
+    assert (asked["device_map"], asked["attn_implementation"]) == ({"": device}, attention)
+
+
+def _arguments_of_loading(base, monkeypatch, device=None):
+    asked = {}
+    original = AutoModelForCausalLM.from_pretrained
+
+    def recorded(folder, **arguments):
+        asked.update(arguments)
+        return original(folder, local_files_only=True)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", recorded)
+    load_model(base, device)
+    return asked
+
+
+def test_a_model_loaded_onto_a_device_is_the_same(tiny):
+    placed, plain = load_model(tiny, torch.device("cpu")), load_model(tiny)
+    assert all(map(torch.equal, placed.parameters(), plain.parameters()))
+    assert placed.config._attn_implementation == plain.config._attn_implementation == "sdpa"
+
+
+def test_code_that_comes_with_a_model_is_refused_without_a_question(tiny_folder, tmp_path):
+    copy = shutil.copytree(tiny_folder, tmp_path / "model")
+    config = json.loads((copy / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}}
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    base = resolve_model(ModelConfig(source=str(copy)))
+    load_tokenizer(base)
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        load_model(base)
+    assert not (tmp_path / "ran").exists()

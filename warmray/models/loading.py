@@ -10,51 +10,81 @@ from typing import TYPE_CHECKING
 
 from warmray.config import ModelConfig
 from warmray.errors import InputError
-from warmray.hashing import SHORT, digest, file_digest
 from warmray.models.embedded import embedded_checkpoint
+from warmray.models.sources import (
+    ModelFile,
+    RemoteModel,
+    content_digest,
+    fetch,
+    find_hub_model,
+    find_stored_model,
+    is_address,
+)
 from warmray.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SAMPLED_BYTES = 1 << 20
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
 class BaseCheckpoint:
-    """A model folder that is fit for use, and the digest that names its content."""
+    """A model that is fit for use: where its folder is on every node, and the digest that names its content."""
 
     folder: Path
     digest: str
     dtype: str
+    remote: RemoteModel | None = None
+    """What the folder is fetched from on a node that lacks it."""
+
+    @property
+    def revision(self) -> str | None:
+        """The commit of a hub model."""
+        return self.remote.revision if self.remote else None
 
 
 def resolve_model(config: ModelConfig) -> BaseCheckpoint:
     """Find the model that ``config`` names and check that it can be trained and asked.
 
+    Of a model that is not on disk only the small files are fetched; the weights follow where it is loaded.
+
     Raises:
-        InputError: no such folder, no weights in it, or a tokenizer without a chat template.
+        InputError: no such model, no weights in it, no chat template, or it cannot be fetched.
+        InterruptedRunError: the disk is full.
     """
-    if HUB_ID.fullmatch(config.source):
-        raise InputError(
-            f"model.source {config.source!r} reads as a hub id, but weights must be on disk for now: download it "
-            "and give the absolute path of its folder"
-        )
-    folder = embedded_checkpoint() if config.source == "embedded" else Path(config.source).expanduser()
-    if not folder.is_absolute():
-        raise InputError(f"model.source is the relative path {config.source!r}: give an absolute one, or `embedded`")
-    if not (folder / "config.json").is_file():
-        raise InputError(f"model.source {folder} holds no config.json: give a Hugging Face model folder, or `embedded`")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise InputError(f"model.source {folder} holds no weights: it needs *.safetensors files")
+    source, remote = config.source, None
+    is_hub_id = HUB_ID.fullmatch(source) is not None
+    if config.revision is not None and not is_hub_id:
+        raise InputError(f"model.revision {config.revision!r} fits a hub id, not model.source {source}: leave it out")
+    if is_hub_id:
+        folder, remote = find_hub_model(source, config.revision)
+    elif is_address(source):
+        folder, remote = find_stored_model(source)
+    else:
+        folder = embedded_checkpoint() if source == "embedded" else _checked_folder(source)
     if not _has_chat_template(folder):
         raise InputError(
-            f"model.source {folder} has no chat template: use an instruct model, or add chat_template.jinja"
+            f"model.source {source if remote else folder} has no chat template: use an instruct model, or "
+            f"{'a folder with a' if remote else 'add'} chat_template.jinja"
         )
-    return BaseCheckpoint(folder, _model_digest(folder, tuple(weights)), config.dtype)
+    name = remote.digest if remote else _model_digest(folder, tuple(sorted(folder.glob("*.safetensors"))))
+    return BaseCheckpoint(folder, name, config.dtype, remote)
+
+
+def _checked_folder(source: str) -> Path:
+    folder = Path(source).expanduser()
+    if not folder.is_absolute():
+        raise InputError(
+            f"model.source is the relative path {source!r}: give an absolute one, a hub id (`organisation/name`), or "
+            "`embedded`"
+        )
+    if not (folder / "config.json").is_file():
+        raise InputError(f"model.source {folder} holds no config.json: give a Hugging Face model folder, or `embedded`")
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"model.source {folder} holds no weights: it needs *.safetensors files")
+    return folder
 
 
 def _has_chat_template(folder: Path) -> bool:
@@ -66,38 +96,62 @@ def _has_chat_template(folder: Path) -> bool:
 
 @lru_cache(maxsize=8)
 def _model_digest(folder: Path, weights: tuple[Path, ...]) -> str:
-    # Weights of a 70B model are 140 GB: size, head and tail of each file identify it without reading it all.
-    facts: list[object] = [file_digest(folder / "config.json")]
-    for path in weights:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            head = stream.read(SAMPLED_BYTES)
-            stream.seek(max(0, size - SAMPLED_BYTES))
-            facts.append([path.name, size, digest(head.hex()), digest(stream.read().hex())])
-    tokenizer_files = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-    facts += [file_digest(folder / name) for name in tokenizer_files if (folder / name).is_file()]
-    return digest(facts)[:SHORT]
+    return content_digest(folder, [ModelFile.on_disk(path) for path in weights])
 
 
 def load_tokenizer(base: BaseCheckpoint) -> PreTrainedTokenizerBase:
-    """Load the tokenizer, padding on the left as batch generation needs."""
+    """Load the tokenizer, padding on the left as batch generation needs.
+
+    Raises:
+        InputError: its files are not on this node and cannot be fetched.
+    """
     quiet_libraries()
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(base.folder, padding_side="left", local_files_only=True)
+    if base.remote:
+        fetch(base.folder, base.remote, with_weights=False)
+    tokenizer = AutoTokenizer.from_pretrained(
+        base.folder, padding_side="left", local_files_only=True, trust_remote_code=False
+    )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_model(base: BaseCheckpoint) -> PreTrainedModel:
-    """Load the weights on the CPU in the dtype that the configuration names, in evaluation mode."""
+def load_model(base: BaseCheckpoint, device: torch.device | None = None) -> PreTrainedModel:
+    """Load the weights in the dtype that the configuration names, in evaluation mode, fetching them where missing.
+
+    They go straight to ``device``; without one they stay on the CPU, or with DeepSpeed's ZeRO-3 where that puts them.
+
+    Raises:
+        InputError: the weights are not on this node and cannot be fetched.
+        InterruptedRunError: the disk is full.
+    """
     quiet_libraries()
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=getattr(torch, base.dtype), local_files_only=True)
+    if base.remote:
+        fetch(base.folder, base.remote, with_weights=True)
+    placed = {} if device is None else {"device_map": {"": device}}
+    model = AutoModelForCausalLM.from_pretrained(
+        base.folder,
+        dtype=getattr(torch, base.dtype),
+        attn_implementation=_attention(base, device),
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        **placed,
+    )
     return model.eval()
+
+
+def _attention(base: BaseCheckpoint, device: torch.device | None) -> str:
+    from transformers.utils import is_flash_attn_2_available
+
+    # Flash attention knows 16-bit numbers only.
+    fits = device is not None and device.type == "cuda" and base.dtype == "bfloat16"
+    return "flash_attention_2" if fits and is_flash_attn_2_available() else "sdpa"
 
 
 def best_device() -> torch.device:
