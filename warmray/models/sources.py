@@ -35,6 +35,7 @@ INDEX_NAME = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 PARALLEL_FILES = 4
 HUB_TIMEOUT_S = 15.0
+STORE_RETRY_S = 60
 COMMIT = re.compile(r"[0-9a-f]{40}")
 FETCHED_NAME = re.compile(r"\w[\w.-]*\.(json|jinja|model|txt|safetensors)")
 """File names that may be fetched. A listing is not to be trusted: nothing else in it is ever asked for or written."""
@@ -419,8 +420,11 @@ class _Store:
     def _place(self) -> tuple[Any, str]:
         from pyarrow.fs import FileSystem
 
+        address = self.source
+        if address.startswith("gs:") and "retry_limit_seconds" not in address:  # else it tries for 15 minutes
+            address += f"{'&' if '?' in address else '?'}retry_limit_seconds={STORE_RETRY_S}"
         with _store_errors(self.source):
-            filesystem, path = FileSystem.from_uri(self.source)
+            filesystem, path = FileSystem.from_uri(address)
         return filesystem, path.rstrip("/")
 
     def sizes(self) -> dict[str, int]:
@@ -456,7 +460,7 @@ def _store_errors(address: str) -> Iterator[None]:
     except (OSError, ValueError, NotImplementedError) as error:
         if is_disk_full(error):
             raise storage_error(error, model_cache()) from error
-        missing = isinstance(error, FileNotFoundError) or "NoSuch" in str(error)
+        missing = isinstance(error, FileNotFoundError) or "NO_SUCH" in str(error)
         reason = "there is no such folder" if missing else " ".join(str(error).split())[:200]
         raise InputError(
             f"cannot read {address} ({reason}): check the address, the network and that this machine may read it "
