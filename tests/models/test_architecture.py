@@ -7,7 +7,14 @@ from transformers import AutoConfig
 
 from warmray.config import ModelConfig
 from warmray.errors import InputError
-from warmray.models.architecture import known_sources, load_architecture, meta_model, transformers_config
+from warmray.models.architecture import (
+    check_target_modules,
+    known_sources,
+    linear_names,
+    load_architecture,
+    meta_model,
+    transformers_config,
+)
 
 PARAMETERS = {
     "meta-llama/Llama-3.1-8B-Instruct": 8_030_261_248,
@@ -24,14 +31,14 @@ def test_every_known_model_has_exactly_its_parameters():
 
 
 @pytest.mark.parametrize("source", known_sources())
-@pytest.mark.parametrize("rank", [8, 16])
-def test_the_adapter_has_exactly_the_parameters_that_peft_makes(source, rank):
+@pytest.mark.parametrize(("rank", "targets"), [(8, "all-linear"), (16, ["q_proj", "v_proj"]), (4, ["down_proj"])])
+def test_the_adapter_has_exactly_the_parameters_that_peft_makes(source, rank, targets):
     model = meta_model(_short(source))
-    peft_model = get_peft_model(model, LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM"))
+    peft_model = get_peft_model(model, LoraConfig(r=rank, target_modules=targets, task_type="CAUSAL_LM"))
     trained, _ = peft_model.get_nb_trainable_parameters()
     whole = load_architecture(ModelConfig(source=source))
     two_layers = replace(whole, linears=whole.linears[: len(whole.linears) // whole.num_layers * 2])
-    assert two_layers.adapter_parameters(rank) == trained
+    assert two_layers.adapter_parameters(rank, targets) == trained
 
 
 def _short(source: str) -> AutoConfig:
@@ -74,3 +81,28 @@ def test_a_model_that_cannot_be_reckoned_is_refused_in_one_line(settings, hint, 
 def test_an_unknown_hub_id_is_told_which_are_known():
     with pytest.raises(InputError, match=r"org/other.*one of meta-llama/Llama-3\.1-8B-Instruct, "):
         load_architecture(ModelConfig(source="org/other"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"model_type": "llama"}, ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]),
+        ({"model_type": "gpt2"}, ["c_attn", "c_proj", "c_fc"]),
+        ({"model_type": "gpt_neox"}, ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]),
+    ],
+)
+def test_the_linear_maps_of_any_causal_model_are_those_that_peft_adapts(settings, names):
+    model = meta_model(AutoConfig.for_model(**settings, num_hidden_layers=1))
+    assert linear_names(model) == names
+    peft_model = get_peft_model(model, LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM"))
+    assert {path.rsplit(".", 1)[-1] for path in peft_model.targeted_module_names} == set(names)
+
+
+def test_target_modules_must_exist():
+    existing = ["q_proj", "k_proj", "q_proj", "k_proj"]
+    check_target_modules("all-linear", existing)
+    check_target_modules(["q_proj"], existing)
+    with pytest.raises(InputError, match=r"called 'q_prj'; did you mean 'q_proj'\? \(there are: q_proj, k_proj\)"):
+        check_target_modules(["k_proj", "q_prj"], existing)
+    with pytest.raises(InputError, match=r"no linear map that can take an adapter is called 'lm_head' \(there"):
+        check_target_modules(["lm_head"], existing)

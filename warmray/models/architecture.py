@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from warmray.config import ModelConfig
-from warmray.errors import InputError
+from warmray.errors import InputError, nearest
 from warmray.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
+ALL_LINEAR = "all-linear"
+"""Value of ``train.target_modules`` for every linear map but the output head, as in PEFT."""
 DECODER_LINEARS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 """Linear maps of a gated-MLP decoder layer (Llama, Mistral, Qwen2), the kind whose memory is reckoned here."""
 
@@ -25,6 +27,8 @@ DECODER_LINEARS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj
 class LinearShape:
     """A linear map: values in and values out per token."""
 
+    name: str
+    """The last part of the module's name, as ``train.target_modules`` gives it."""
     inputs: int
     outputs: int
 
@@ -53,9 +57,13 @@ class Architecture:
         """Values of all query heads per token."""
         return self.num_heads * self.head_size
 
-    def adapter_parameters(self, rank: int) -> int:
+    def adapted(self, target_modules: str | list[str]) -> tuple[LinearShape, ...]:
+        """Return the linear maps that get an adapter; ``target_modules`` is that of the configuration."""
+        return tuple(linear for linear in self.linears if target_modules == ALL_LINEAR or linear.name in target_modules)
+
+    def adapter_parameters(self, rank: int, target_modules: str | list[str] = ALL_LINEAR) -> int:
         """Return the exact number of LoRA parameters: A is [rank x inputs] and B [outputs x rank] (Hu et al. 2021)."""
-        return sum(rank * (linear.inputs + linear.outputs) for linear in self.linears)
+        return sum(rank * (linear.inputs + linear.outputs) for linear in self.adapted(target_modules))
 
 
 def known_sources() -> list[str]:
@@ -119,17 +127,46 @@ def meta_model(config: PreTrainedConfig) -> PreTrainedModel:
         raise InputError(f"a {config.model_type} model is no causal language model: name one that is") from error
 
 
+def linear_names(model: PreTrainedModel) -> list[str]:
+    """Return the last parts of the names of all linear maps that can take an adapter, in the order of the model.
+
+    The model may be on any device and of any kind: ``linear_names(meta_model(transformers_config(folder)))``.
+    """
+    return list(dict.fromkeys(path.rsplit(".", 1)[-1] for path in _linears(model)))
+
+
+def check_target_modules(target_modules: str | list[str], existing: list[str]) -> None:
+    """Check ``train.target_modules`` against the ``existing`` names, such as those of :func:`linear_names`.
+
+    Raises:
+        InputError: a name is not among them; PEFT itself would pass over it if another one is.
+    """
+    known = list(dict.fromkeys(existing))
+    for name in [] if target_modules == ALL_LINEAR else target_modules:
+        if name not in known:
+            raise InputError(
+                f"train.target_modules: no linear map that can take an adapter is called {name!r}"
+                f"{nearest(name, known)} (there are: {', '.join(known)})"
+            )
+
+
+def _linears(model: PreTrainedModel) -> dict[str, Any]:
+    """Return what PEFT adapts under ``all-linear``, by path: every linear map but the output head."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    return {path: m for path, m in model.named_modules() if isinstance(m, Linear | Conv1D) and m is not head}
+
+
 def read_shape(name: str, model: PreTrainedModel) -> Architecture:
     """Read the shape of a model, built on any device, before it is adapted.
 
     Raises:
         InputError: the layers are not those of a gated-MLP decoder.
     """
-    from torch.nn import Linear
-
-    layers = {path: m for path, m in model.named_modules() if isinstance(m, Linear)}
-    adapted = {path: m for path, m in layers.items() if m is not model.get_output_embeddings()}
-    if {path.rsplit(".", 1)[-1] for path in adapted} != DECODER_LINEARS:
+    linears = _linears(model)
+    if set(linear_names(model)) != DECODER_LINEARS:
         raise InputError(
             f"model.source {name} is a {type(model).__name__}, and memory is reckoned for gated-MLP decoders only "
             f"(such as Llama, Mistral and Qwen2, with {', '.join(sorted(DECODER_LINEARS))} in every layer)"
@@ -146,5 +183,7 @@ def read_shape(name: str, model: PreTrainedModel) -> Architecture:
         head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
         mlp_size=config.intermediate_size,
         vocabulary_size=config.vocab_size,
-        linears=tuple(LinearShape(m.in_features, m.out_features) for m in adapted.values()),
+        linears=tuple(
+            LinearShape(path.rsplit(".", 1)[-1], m.in_features, m.out_features) for path, m in linears.items()
+        ),
     )
