@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -23,6 +23,7 @@ from warmray.models.memory import (
     activations_bytes,
     layer_activation_bytes,
     memory_use,
+    trained_parameters,
 )
 
 TOLERANCE = 0.15
@@ -48,17 +49,21 @@ class Miniature:
     model: torch.nn.Module
     shape: Architecture
 
+    @property
+    def base(self) -> torch.nn.Module:
+        """The model below the adapter, if it has one."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
     def forward(self, masked: bool = False) -> torch.Tensor:
         """Return the summed hidden states of a full micro-batch; its input wants a gradient, as in mid-model."""
         embeddings = torch.randn(1, 256, 256, dtype=torch.bfloat16, requires_grad=True)
         mask = torch.ones(1, 256, dtype=torch.long)
         mask[0, 228:] = 0 if masked else 1
-        decoder = self.model.get_base_model().get_decoder()
-        output = decoder(inputs_embeds=embeddings, attention_mask=mask, use_cache=False)
+        output = self.base.get_decoder()(inputs_embeds=embeddings, attention_mask=mask, use_cache=False)
         return output.last_hidden_state.float().sum()
 
 
-def _miniature(model_type: str, dropout: float = 0.0) -> Miniature:
+def _miniature(model_type: str, train: TrainConfig = TRAIN) -> Miniature:
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         model_type,
@@ -72,7 +77,9 @@ def _miniature(model_type: str, dropout: float = 0.0) -> Miniature:
     )
     base = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     shape = read_shape(model_type, base)
-    lora = LoraConfig(r=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
+    if train.method == "full":
+        return Miniature(base.train(), shape)
+    lora = LoraConfig(r=8, lora_dropout=train.lora_dropout, target_modules=train.target_modules, task_type="CAUSAL_LM")
     return Miniature(get_peft_model(base, lora, autocast_adapter_dtype=False).train(), shape)
 
 
@@ -120,28 +127,42 @@ class PeakMemory(TorchDispatchMode):
         self.live_bytes -= size
 
 
+WAYS = {
+    "lora": {},
+    "thinned": {"lora_dropout": 0.1},
+    "attention": {"target_modules": ["q_proj", "v_proj"]},
+    "output": {"target_modules": ["o_proj"]},
+    "mlp": {"target_modules": ["up_proj", "down_proj"]},
+    "full": {"method": "full"},
+}
+"""What of the model is trained."""
+
+
 @pytest.mark.parametrize("model_type", MLP_SIZES)
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("masked", [False, True])
-def test_what_autograd_keeps_of_the_layers_is_as_planned(model_type, dropout, masked):
-    miniature = _miniature(model_type, dropout)
-    train = TRAIN.model_copy(update={"lora_dropout": dropout})
+def test_what_autograd_keeps_of_the_layers_is_as_planned(model_type, way, masked):
+    train = TRAIN.model_copy(update=WAYS[way])
+    miniature = _miniature(model_type, train)
     planned = TOKENS * 4 * layer_activation_bytes(miniature.shape, train)
-    if dropout:  # a CPU keeps the mask in bfloat16 where a GPU keeps one byte
+    if train.lora_dropout:  # a CPU keeps the mask in bfloat16 where a GPU keeps one byte
         planned += TOKENS * sum(linear.inputs for linear in miniature.shape.linears) * (BF16_BYTES - MASK_BYTES)
     assert planned == pytest.approx(_saved_bytes(miniature, masked), rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("model_type", MLP_SIZES)
+@pytest.mark.parametrize("way", ["lora", "attention", "full"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_the_peak_of_a_forward_and_backward_pass_is_as_planned(model_type, checkpointing):
-    miniature = _miniature(model_type)
+def test_the_peak_of_a_forward_and_backward_pass_is_as_planned(model_type, way, checkpointing):
+    train = TRAIN.model_copy(update=WAYS[way])
+    miniature = _miniature(model_type, train)
     if checkpointing:
-        miniature.model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+        miniature.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     with PeakMemory(miniature.model.parameters()) as memory:
-        miniature.forward(masked=True).backward()
-    adapter_gradients = BF16_BYTES * miniature.shape.adapter_parameters(8)
-    planned = activations_bytes(miniature.shape, TRAIN, checkpointing) + adapter_gradients
+        for _ in range(2):  # the second pass adds to the gradients of the first
+            miniature.forward(masked=True).backward()
+    gradients = BF16_BYTES * sum(p.numel() for p in miniature.model.parameters() if p.grad is not None)
+    planned = activations_bytes(miniature.shape, train, checkpointing) + gradients
     assert planned == pytest.approx(memory.peak_bytes, rel=TOLERANCE)
 
 
@@ -154,8 +175,10 @@ def test_the_peak_of_a_chunk_of_the_loss_is_as_planned():
     assert pytest.approx(memory.peak_bytes, rel=TOLERANCE) == LOGIT_BYTES * 256 * 4096
 
 
-def test_adapter_and_optimizer_bytes_are_exact():
-    miniature = _miniature("llama")
+@pytest.mark.parametrize("way", ["lora", "attention", "full"])
+def test_weight_adapter_and_optimizer_bytes_are_exact(way):
+    train = TRAIN.model_copy(update=WAYS[way])
+    miniature = _miniature("llama", train)
     trained = [p for p in miniature.model.parameters() if p.requires_grad]
     masters = [p.detach().float().requires_grad_() for p in trained]
     optimizer = torch.optim.AdamW(masters)
@@ -163,7 +186,7 @@ def test_adapter_and_optimizer_bytes_are_exact():
         master.grad = torch.zeros_like(master)
     optimizer.step()
     moments = [t for state in optimizer.state.values() for t in (state["exp_avg"], state["exp_avg_sq"])]
-    use = memory_use(miniature.shape, TRAIN, MemorySetup(2, False), num_gpus=1)
-    assert use.adapter_bytes == sum(p.nbytes for p in trained)
+    use = memory_use(miniature.shape, train, MemorySetup(2, False), num_gpus=1)
+    assert trained_parameters(miniature.shape, train) == sum(p.numel() for p in trained)
     assert use.optimizer_bytes == sum(t.nbytes for t in [*masters, *moments])
-    assert use.weights_bytes == sum(p.nbytes for p in miniature.model.parameters() if not p.requires_grad)
+    assert use.weights_bytes + use.adapter_bytes == sum(p.nbytes for p in miniature.model.parameters())

@@ -1,16 +1,30 @@
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
 from warmray.config import RunConfig, load_config
 from warmray.errors import InputError
 from warmray.models.architecture import load_architecture
+from warmray.models.fit import HOST_SETUP, fit_setup
 from warmray.models.memory import GIB, MemorySetup, memory_use
-from warmray.models.plan import GPUS, SETUPS, STUDY_WORKLOAD, Cluster, Gpu, Plan, Workload, make_plan
+from warmray.models.plan import (
+    GPUS,
+    SETUPS,
+    STUDY_WORKLOAD,
+    Cluster,
+    Gpu,
+    Plan,
+    Workload,
+    flops_per_parameter,
+    known_gpu,
+    make_plan,
+)
 from warmray.models.plan_table import plan_text, recommendation
 from warmray.training.schedule import Schedule
 
 H100 = GPUS["H100-80GB"]
+_shape = cache(load_architecture)
 STUDY = ["recipe=study"]
 OPEN_MODELS = ("llama-3.1-8b", "mistral-small", "qwen2.5-32b", "llama-3.1-70b")
 
@@ -20,7 +34,7 @@ def _config(preset: str, *overrides: str) -> RunConfig:
 
 
 def _plan(config: RunConfig, num_gpus: int | None = None, gpu: Gpu = H100, **cluster: float) -> Plan:
-    return make_plan(config, load_architecture(config.model), Cluster(gpu, num_gpus, **cluster), STUDY_WORKLOAD)
+    return make_plan(config, _shape(config.model), Cluster(gpu, num_gpus, **cluster), STUDY_WORKLOAD)
 
 
 @pytest.mark.parametrize("preset", OPEN_MODELS[:3])
@@ -39,12 +53,21 @@ def test_the_studys_70b_training_fits_on_three_h100_with_gradient_checkpointing_
 
 
 @pytest.mark.parametrize("preset", OPEN_MODELS)
-def test_a_preset_has_the_zero_stage_and_the_gpus_that_its_plan_recommends(preset):
+def test_a_preset_is_laid_out_as_the_plan_recommends_for_its_own_recipe(preset):
     config = _config(preset)
     plan = _plan(config)
     assert plan.num_gpus == config.train.num_workers
-    assert plan.best.setup.zero_stage == config.train.zero_stage
+    assert plan.best.configured
     assert "set train." not in recommendation(plan)
+
+
+@pytest.mark.parametrize("preset", OPEN_MODELS)
+@pytest.mark.parametrize("recipe", ["study", "warmray"])
+def test_a_preset_fits_on_its_gpus_with_either_recipe(preset, recipe):
+    config = _config(preset, f"recipe={recipe}")
+    shape = _shape(config.model)
+    setup = fit_setup(config.train, shape, config.train.num_workers, H100.memory_gib, H100.name)
+    assert setup.zero_stage == config.train.zero_stage
 
 
 def test_another_stage_than_the_configured_is_recommended_with_the_setting_for_it():
@@ -61,9 +84,10 @@ def test_without_a_number_of_gpus_the_fewest_are_planned():
     assert plan.num_gpus == plan.fewest_gpus == 3
 
 
-def test_no_part_of_the_memory_grows_with_the_number_of_gpus():
-    config = _config("llama-3.1-70b")
-    shape = load_architecture(config.model)
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_memory_does_not_grow_with_the_number_of_gpus(method):
+    config = _config("llama-3.1-70b", f"train.method={method}")
+    shape = _shape(config.model)
     for setup in SETUPS:
         totals = [memory_use(shape, config.train, setup, n).total_bytes for n in range(1, 65)]
         assert totals == sorted(totals, reverse=True)
@@ -71,7 +95,7 @@ def test_no_part_of_the_memory_grows_with_the_number_of_gpus():
 
 def test_each_zero_stage_divides_what_its_paper_says():
     config = _config("llama-3.1-70b")
-    shape = load_architecture(config.model)
+    shape = _shape(config.model)
     one, two, three = (memory_use(shape, config.train, MemorySetup(stage, True), 8) for stage in (1, 2, 3))
     alone = memory_use(shape, config.train, MemorySetup(1, True), 1)
     assert 8 * one.optimizer_bytes == alone.optimizer_bytes
@@ -80,14 +104,29 @@ def test_each_zero_stage_divides_what_its_paper_says():
     assert three.weights_bytes == pytest.approx(alone.weights_bytes / 8 + 2.2 * GIB, rel=0.02)  # and what is gathered
 
 
+def test_full_training_divides_sixteen_bytes_per_parameter_as_the_paper_of_zero_does():
+    config = _config("llama-3.1-8b", "train.method=full")
+    shape = _shape(config.model)
+    new_gradients = 2 * 2 * shape.largest_tensor  # of the output head, from two chunks of the loss
+    gathered = 2 * 1_050_000_000
+
+    def bytes_per_parameter(stage: int) -> float:
+        use = memory_use(shape, config.train, MemorySetup(stage, True), 4)
+        state = use.weights_bytes + use.gradients_bytes + use.optimizer_bytes + use.adapter_bytes
+        return (state - new_gradients - (gathered if stage == 3 else 0)) / shape.parameters
+
+    # Rajbhandari et al. 2020, figure 1, with K = 12 and 4 GPUs.
+    assert [bytes_per_parameter(stage) for stage in (1, 2, 3)] == pytest.approx([4 + 12 / 4, 2 + 14 / 4, 16 / 4])
+
+
 def test_hours_and_cost_follow_from_tokens_speed_and_busy_gpus():
     config = _config("llama-3.1-8b", "train.batch_size=16", "train.doses=[2]", "train.arms=[warm, cold]")
     cluster = Cluster(H100, 3, price_per_gpu_hour=2, tokens_per_second=1000)
-    plan = make_plan(config, load_architecture(config.model), cluster, Workload(800, 500, "made up"))
-    assert (plan.steps, plan.tokens) == (100, 800_000)
+    plan = make_plan(config, _shape(config.model), cluster, Workload(800, 2_000, "made up"))
+    assert (plan.steps, plan.tokens) == (100, 3_200_000)
     assert plan.steps == Schedule(800, 16, (2.0,), seed=0).total_steps
-    # Of 16 conversations the fullest of three GPUs takes 6: together they do 16 in the time of 6.
-    assert plan.hours == pytest.approx(2 * 800_000 / (1000 * 16 / 6) / 3600)
+    # They fill 8 rows, of which the fullest of three GPUs takes 3: together they do 8 in the time of 3.
+    assert plan.hours == pytest.approx(2 * 3_200_000 / (1000 * 8 / 3) / 3600)
     assert plan.cost == pytest.approx(plan.hours * 3 * 2)
     assert "16 conversations keep 2.7 of 3 GPUs busy" in plan_text(plan)
 
@@ -98,6 +137,85 @@ def test_recomputation_costs_half_as_much_arithmetic_again():
     assert recomputing.best.setup.gradient_checkpointing
     assert not larger.best.setup.gradient_checkpointing
     assert larger.tokens_per_second == pytest.approx(1.5 * recomputing.tokens_per_second)
+
+
+@pytest.mark.parametrize(
+    ("method", "recomputing", "flops"), [("lora", 0, 4), ("lora", 1, 6), ("full", 0, 6), ("full", 1, 8)]
+)
+def test_trained_weights_cost_a_third_pass(method, recomputing, flops):
+    assert flops_per_parameter(_config("llama-3.1-8b", f"train.method={method}").train, bool(recomputing)) == flops
+
+
+def test_full_training_that_fits_nowhere_else_is_told_of_more_gpus_and_of_offloading():
+    hint = (
+        r"set train\.zero_stage=3 train\.offload=\[optimizer,parameters\] \(slow, and 82\.3 GiB of host memory per GPU"
+    )
+    with pytest.raises(InputError, match=rf"take 3 of them, or {hint}"):
+        _plan(_config("llama-3.1-8b", "train.method=full"), 2)
+
+
+def test_an_offloading_configuration_is_planned_where_nothing_else_fits_and_has_no_reckoned_speed():
+    offloading = ["train.method=full", "train.zero_stage=3", "train.offload=[parameters, optimizer]"]
+    plan = _plan(_config("llama-3.1-8b", *offloading, "train.gradient_checkpointing=true"), 2)
+    assert (plan.best.setup, plan.hours) == (HOST_SETUP, None)
+    last = plan_text(plan).splitlines()[-1]
+    assert last.startswith(
+        "As configured: ZeRO-3 with gradient checkpointing (optimizer and parameters in host memory)"
+    )
+    assert last.endswith("82.3 GiB of host memory per GPU; slow: without offloading 3 of them do")
+
+
+def test_what_the_configuration_offloads_without_need_is_a_row_of_its_own_and_not_recommended():
+    plan = _plan(_config("llama-3.1-8b", "train.offload=[optimizer]"), 2)
+    assert [row.setup.offload for row in plan.rows if row.configured] == [{"optimizer"}]
+    assert "*1+optimizer" in plan_text(plan)
+    assert recommendation(plan).endswith("set train.offload=[]")
+
+
+def test_without_a_number_of_gpus_an_offloading_configuration_is_planned_on_the_fewest_that_hold_it():
+    config = _config("llama-3.1-70b", "train.num_workers=auto", "train.offload=[optimizer, parameters]")
+    assert _plan(config).num_gpus == 1
+
+
+def test_the_configured_row_is_marked():
+    marked = [line for line in plan_text(_plan(_config("llama-3.1-70b"))).splitlines() if line.strip().startswith("*3")]
+    assert len(marked) == 1
+
+
+def test_an_elastic_training_is_planned_for_its_fewest_workers():
+    plan = _plan(_config("llama-3.1-70b", "train.num_workers=[3, 8]"))
+    assert plan.num_gpus == 3
+    assert "the fewest of train.num_workers [3, 8]" in plan_text(plan)
+    assert "set train." not in recommendation(plan)
+    with pytest.raises(InputError, match="take 3 of them"):
+        _plan(_config("llama-3.1-70b", "train.num_workers=[2, 8]"))
+
+
+def test_fewer_target_modules_are_a_smaller_adapter_and_one_that_does_not_exist_is_refused():
+    text = plan_text(_plan(_config("llama-3.1-8b", "train.target_modules=[q_proj, v_proj]")))
+    assert "+ 6,815,744 of the adapter (LoRA rank 16 on q_proj, v_proj)" in text
+    with pytest.raises(InputError, match="called 'q_prj'; did you mean 'q_proj'"):
+        _plan(_config("llama-3.1-8b", "train.target_modules=[q_prj]"))
+
+
+@pytest.mark.parametrize(
+    ("device_name", "name"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100-80GB"),
+        ("NVIDIA H100 PCIe", "H100-PCIe"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA A100-SXM4-80GB", "A100-80GB"),
+        ("NVIDIA A100 80GB PCIe", "A100-80GB"),
+        ("NVIDIA A100-SXM4-40GB", "A100-40GB"),
+        ("A100-PCIE-40GB", "A100-40GB"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA GeForce RTX 4090", None),
+    ],
+)
+def test_a_gpu_is_known_by_the_name_of_its_device(device_name, name):
+    assert known_gpu(device_name) == (GPUS[name] if name else None)
+    assert GPUS["H100-PCIe"].bf16_tflops < H100.bf16_tflops
 
 
 def test_a_gpu_of_unknown_speed_gives_no_hours():

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from dataclasses import dataclass
 
-from warmray.config import RunConfig
+from warmray.config import RunConfig, TrainConfig
 from warmray.errors import InputError
-from warmray.models.architecture import Architecture
-from warmray.models.memory import GIB, USABLE_SHARE, MemorySetup, MemoryUse, host_bytes, memory_use
+from warmray.models.architecture import Architecture, check_target_modules
+from warmray.models.fit import HOST_SETUP, configured_setup, fits, shortage, smallest_num_gpus
+from warmray.models.memory import GIB, MemorySetup, MemoryUse, host_bytes, memory_use, usable_bytes
 
 SETUPS = (
     *(MemorySetup(stage, gradient_checkpointing=False) for stage in (1, 2, 3)),
     *(MemorySetup(stage, gradient_checkpointing=True) for stage in (1, 2, 3)),
-    MemorySetup(3, gradient_checkpointing=True, offload=True),
+    HOST_SETUP,
 )
-"""Fastest first: a higher stage costs communication, recomputation costs half as much arithmetic again, and offloading
-waits for the bus to the host."""
-MAX_GPUS = 1024
+"""Fastest first: a higher stage costs communication, recomputation costs another forward pass, and offloading waits for
+the bus to the host."""
 MODEL_FLOPS_SHARE = 0.35
 """Share of the GPU's bfloat16 peak that does arithmetic. Published LoRA trainings of 7B to 72B in bfloat16 come to
 18 to 40 % counted as 4 FLOPs per parameter and token (tables of NeMo AutoModel, Qwen and torchtune)."""
 FLOPS_PER_PARAMETER = 4
-"""Per token: 2 forward, 2 for the gradient of the activations; frozen weights need no gradient of their own."""
-RECOMPUTED_FLOPS_PER_PARAMETER = 6
-"""The same, and the forward pass a second time."""
+"""Per token with LoRA: 2 forward, 2 for the gradient of activations; frozen weights need no gradient of their own."""
+WEIGHT_GRADIENT_FLOPS = 2
+"""More, where the weights are trained."""
+RECOMPUTATION_FLOPS = 2
+"""More, where the forward pass is computed a second time."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +37,42 @@ class Gpu:
     memory_gib: float
     """What torch reports as total, a little under the figure in the name."""
     bf16_tflops: float | None
+    device_names: tuple[str, ...] = ()
+    """What ``torch.cuda.get_device_name`` calls it, without the maker."""
 
     @property
     def usable_bytes(self) -> int:
         """Memory that may be planned for."""
-        return int(USABLE_SHARE * self.memory_gib * GIB)
+        return usable_bytes(self.memory_gib)
 
 
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        Gpu("A100-40GB", 39.4, 312),
-        Gpu("A100-80GB", 79.1, 312),
-        Gpu("H100-80GB", 79.1, 989),
-        Gpu("H200", 139.7, 989),
-        Gpu("L40S", 44.4, 362),
+        Gpu("A100-40GB", 39.4, 312, ("A100-SXM4-40GB", "A100-PCIE-40GB")),
+        Gpu("A100-80GB", 79.1, 312, ("A100-SXM4-80GB", "A100-SXM-80GB", "A100 80GB PCIe")),
+        Gpu("H100-80GB", 79.1, 989, ("H100 80GB HBM3",)),
+        Gpu("H100-PCIe", 79.1, 756, ("H100 PCIe",)),
+        Gpu("H100-NVL", 93.1, 835, ("H100 NVL",)),
+        Gpu("H200", 139.7, 989, ("H200",)),
+        Gpu("L40S", 44.4, 362, ("L40S",)),
     )
 }
-"""Peaks from NVIDIA's data sheets, without sparsity (SXM modules where there are several)."""
+"""Peaks from NVIDIA's data sheets, without sparsity."""
+
+
+def known_gpu(device_name: str) -> Gpu | None:
+    """Return the kind of GPU that ``torch.cuda.get_device_name`` names; None if unknown, or a slice of one (MIG)."""
+    name = device_name.removeprefix("NVIDIA ")
+    return next((gpu for gpu in GPUS.values() if name in gpu.device_names), None)
+
+
+def flops_per_parameter(train: TrainConfig, gradient_checkpointing: bool) -> int:
+    """Return the floating-point operations per parameter and token."""
+    weights = WEIGHT_GRADIENT_FLOPS if train.method == "full" else 0
+    return FLOPS_PER_PARAMETER + weights + (RECOMPUTATION_FLOPS if gradient_checkpointing else 0)
+
+
 DEFAULT_GPU = "H100-80GB"
 
 
@@ -93,6 +112,8 @@ class PlanRow:
     fits: bool
     smallest_num_gpus: int | None
     """The fewest GPUs that would hold it; None where no number does."""
+    configured: bool
+    """Whether the configuration asks for it."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +127,13 @@ class Plan:
     num_gpus: int
     rows: tuple[PlanRow, ...]
     best: PlanRow
-    fewest_gpus: int
-    """The smallest number that holds the training under any setup without offloading."""
+    """The fastest that fits without offloading; where none does, the configured one, which then offloads."""
+    fewest_gpus: int | None
+    """The smallest number that holds the training under any setup without offloading; None where no number does."""
 
-    @property
-    def host_gib(self) -> float:
-        """Host memory per GPU that the offloading row takes."""
-        return host_bytes(self.architecture, self.config.train, self.num_gpus) / GIB
+    def host_gib(self, setup: MemorySetup) -> float:
+        """Host memory per GPU that offloading takes."""
+        return host_bytes(self.architecture, self.config.train, setup, self.num_gpus) / GIB
 
     @property
     def steps(self) -> int:
@@ -128,14 +149,13 @@ class Plan:
     @property
     def flops_per_parameter(self) -> int:
         """Floating-point operations per parameter and token of the best setup."""
-        recomputes = self.best.setup.gradient_checkpointing
-        return RECOMPUTED_FLOPS_PER_PARAMETER if recomputes else FLOPS_PER_PARAMETER
+        return flops_per_parameter(self.config.train, self.best.setup.gradient_checkpointing)
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Speed of one busy GPU."""
+        """Speed of one busy GPU; None where its peak is not known, or where it would wait for the host."""
         peak = self.cluster.gpu.bf16_tflops
-        if self.cluster.tokens_per_second is not None or peak is None:
+        if self.cluster.tokens_per_second is not None or peak is None or self.best.setup.offload:
             return self.cluster.tokens_per_second
         return MODEL_FLOPS_SHARE * peak * 1e12 / (self.flops_per_parameter * self.architecture.parameters)
 
@@ -161,51 +181,67 @@ class Plan:
 
 
 def make_plan(config: RunConfig, architecture: Architecture, cluster: Cluster, workload: Workload) -> Plan:
-    """Reckon every setup, and choose the fastest that fits without offloading.
+    """Reckon every setup, and choose the fastest that fits without offloading, or else an offloading configured one.
 
-    Without a number of GPUs in ``cluster``, ``train.num_workers`` says it, or else the fewest that will do.
+    Without a number of GPUs in ``cluster``, ``train.num_workers`` says it (its fewest), or else the fewest that do.
 
     Raises:
         InputError: nothing fits; the message says what is missing and how many GPUs would do.
     """
     if config.model.dtype != "bfloat16":
         raise InputError(f"model.dtype is {config.model.dtype}, but plans are made for bfloat16: set it for the plan")
-    smallest = {setup: _smallest_num_gpus(config, architecture, cluster.gpu, setup) for setup in SETUPS}
-    fewest = min((n for setup, n in smallest.items() if n and not setup.offload), default=None)
-    workers = config.train.num_workers
-    num_gpus = cluster.num_gpus or (workers if isinstance(workers, int) else fewest) or 1
-    rows = tuple(
-        PlanRow(setup, memory, memory.total_bytes <= cluster.gpu.usable_bytes, smallest[setup])
-        for setup, memory in ((setup, memory_use(architecture, config.train, setup, num_gpus)) for setup in SETUPS)
+    train, gpu = config.train, cluster.gpu
+    check_target_modules(train.target_modules, [linear.name for linear in architecture.linears])
+    fewest = _fewest_gpus(train, architecture, gpu)
+    num_gpus = (
+        cluster.num_gpus or fewest_workers(train) or _fewest_as_configured(train, architecture, gpu) or fewest or 1
     )
-    best = next((row for row in rows if row.fits and not row.setup.offload), None)
-    if best is None or fewest is None:
-        raise _does_not_fit(config, architecture, cluster.gpu, num_gpus, rows, fewest)
+    rows = _rows(train, architecture, gpu, num_gpus)
+    best = _best(rows)
+    if best is None:
+        even = MemorySetup(3, gradient_checkpointing=True)
+        missing = shortage(train, architecture, even, num_gpus, gpu.memory_gib)
+        raise InputError(f"{config.name} does not fit on {num_gpus} x {gpu.name}: even {missing}")
     return Plan(config, architecture, cluster, workload, num_gpus, rows, best, fewest)
 
 
-def _smallest_num_gpus(config: RunConfig, architecture: Architecture, gpu: Gpu, setup: MemorySetup) -> int | None:
-    def fits(num_gpus: int) -> bool:
-        return memory_use(architecture, config.train, setup, num_gpus).total_bytes <= gpu.usable_bytes
-
-    smallest = 1 + bisect_left(range(1, MAX_GPUS + 1), True, key=fits)  # no part grows with the number of GPUs
-    return smallest if smallest <= MAX_GPUS else None
-
-
-def _does_not_fit(
-    config: RunConfig,
-    architecture: Architecture,
-    gpu: Gpu,
-    num_gpus: int,
-    rows: tuple[PlanRow, ...],
-    fewest: int | None,
-) -> InputError:
-    row = [row for row in rows if not row.setup.offload][-1]
-    need = f"{row.memory.total_bytes / GIB:.1f} GiB per GPU"
-    remedy = (
-        f"take {fewest} of them" if fewest else "no number of them does; take larger ones, or lower train.row_length"
+def _rows(train: TrainConfig, architecture: Architecture, gpu: Gpu, num_gpus: int) -> tuple[PlanRow, ...]:
+    configured = configured_setup(train, architecture, num_gpus, gpu.memory_gib)
+    return tuple(
+        PlanRow(
+            setup,
+            memory_use(architecture, train, setup, num_gpus),
+            fits(train, architecture, setup, num_gpus, gpu.memory_gib),
+            smallest_num_gpus(train, architecture, setup, gpu.memory_gib),
+            setup == configured,
+        )
+        for setup in dict.fromkeys((*SETUPS, configured))
     )
-    return InputError(
-        f"{config.name} does not fit on {num_gpus} x {gpu.name}: even ZeRO-3 with gradient checkpointing needs {need}, "
-        f"and {gpu.usable_bytes / GIB:.1f} of its {gpu.memory_gib:g} GiB may be planned for: {remedy}"
-    )
+
+
+def _fewest_gpus(train: TrainConfig, architecture: Architecture, gpu: Gpu) -> int | None:
+    """Return the smallest number that holds the training without offloading."""
+    smallest = (smallest_num_gpus(train, architecture, setup, gpu.memory_gib) for setup in SETUPS if not setup.offload)
+    return min((number for number in smallest if number), default=None)
+
+
+def _fewest_as_configured(train: TrainConfig, architecture: Architecture, gpu: Gpu) -> int | None:
+    """Return the smallest number that holds the training as configured, where the configuration asks for offloading."""
+    if not train.offload:
+        return None
+    setup = configured_setup(train, architecture, 1, gpu.memory_gib)
+    return smallest_num_gpus(train, architecture, setup, gpu.memory_gib)
+
+
+def _best(rows: tuple[PlanRow, ...]) -> PlanRow | None:
+    keeping = (row for row in rows if not row.setup.offload)
+    offloading = (row for row in rows if row.setup.offload and row.configured)
+    return next((row for row in (*keeping, *offloading) if row.fits), None)
+
+
+def fewest_workers(train: TrainConfig) -> int | None:
+    """Return the number of workers that the memory must do for; None for ``auto``."""
+    workers = train.num_workers
+    if workers == "auto":
+        return None
+    return workers if isinstance(workers, int) else workers[0]
