@@ -46,6 +46,15 @@ def test_the_studys_recipe_is_planned_with_the_studys_corpus_and_any_other_with_
     assert "5,000 conversations of 700 tokens" in capsys.readouterr().out
 
 
+def test_full_training_and_offloading_are_planned_as_set(capsys):
+    settings = ["train.method=full", "train.zero_stage=2", "train.offload=[optimizer]"]
+    COMMANDS["plan"](["--preset", "llama-3.1-8b", *(part for setting in settings for part in ("--set", setting))])
+    text = capsys.readouterr().out
+    assert "8,030,261,248 parameters, all of them trained" in text
+    assert "*2+optimizer" in text
+    assert "As configured: ZeRO-2 without gradient checkpointing (optimizer in host memory) on 2 x H100-80GB" in text
+
+
 def test_a_gpu_without_a_name_is_planned_by_its_memory(capsys):
     COMMANDS["plan"](["--preset", "llama-3.1-8b", "--gpu-memory", "48", "--tokens-per-second", "5000"])
     assert "2 x GPU of 48 GiB: 43.2 of 48 GiB planned for" in capsys.readouterr().out
@@ -60,6 +69,7 @@ def test_a_gpu_without_a_name_is_planned_by_its_memory(capsys):
         (["--gpus", "0"], "--gpus 0: give a number above 0"),
         (["--price", "-1"], "--price -1: give a number above 0"),
         (["--recipe", "studdy"], "unknown recipe 'studdy'; did you mean 'study'?"),
+        (["--set", "train.target_modules=[q_prj]"], "is called 'q_prj'; did you mean 'q_proj'?"),
         (["--set", "model.source=org/other"], "the architecture of model.source 'org/other' is not known"),
     ],
 )

@@ -1,18 +1,15 @@
 """The plan's figures against a miniature of each architecture that is really run, on a CPU in bfloat16."""
 
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tests.peak_memory import PeakMemory
 from warmray.config import TrainConfig
 from warmray.models.architecture import Architecture, read_shape
 from warmray.models.memory import (
@@ -97,34 +94,6 @@ def _saved_bytes(miniature: Miniature, masked: bool) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         miniature.forward(masked)
     return sum(saved.values())
-
-
-class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of the storages that operations make, as long as they live; those of ``given`` do not count."""
-
-    def __init__(self, given: Iterable[torch.Tensor]) -> None:
-        super().__init__()
-        self.live_bytes = self.peak_bytes = 0
-        self._known = WeakIdKeyDictionary()
-        for tensor in given:
-            self._known[tensor.untyped_storage()] = True
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._add(tensor.untyped_storage())
-        return result
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        if storage not in self._known:
-            self._known[storage] = True
-            self.live_bytes += storage.nbytes()
-            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
-            weakref.finalize(storage, self._remove, storage.nbytes())
-
-    def _remove(self, size: int) -> None:
-        self.live_bytes -= size
 
 
 WAYS = {
