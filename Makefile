@@ -4,13 +4,19 @@ VENV := .venv
 READY := $(VENV)/.ready
 ARGS ?= --preset quickstart
 
-.PHONY: sweep test ui curve lint clean
+.PHONY: sweep test ui curve bench lint clean
 
 sweep: $(READY)
 	@$(VENV)/bin/warmray sweep $(ARGS)
 
 test: $(READY) lint
 	$(VENV)/bin/pytest
+
+# Our training against TRL's: make bench ARGS="--steps 10". Without TRL (no network) ours is measured alone.
+bench: $(READY)
+	-@$(VENV)/bin/python -c 'import trl' 2>/dev/null || \
+	  $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@$(VENV)/bin/python jobs/bench.py training $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

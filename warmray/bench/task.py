@@ -1,0 +1,113 @@
+"""What every contender is given: the same model, conversations, settings and threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from warmray.config import RunConfig, TrainConfig
+from warmray.corpus.build import build_corpus
+from warmray.errors import InputError
+from warmray.models.adapters import WEIGHTS_NAME
+from warmray.models.loading import BaseCheckpoint, load_tokenizer, resolve_model
+from warmray.models.memory import GIB
+from warmray.training.placement import Device, Placement, settle
+from warmray.training.schedule import Schedule
+from warmray.training.tokens import Example, tokenise_corpus
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+REPORT_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class BenchTask:
+    """One bench; ``config`` names its model by a folder and its only dose ends after the last step."""
+
+    config: RunConfig
+    steps: int
+    threads: int
+    folder: Path
+    """Receives what contenders leave; it goes when the bench ends."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The model and the tokenised conversations."""
+
+    base: BaseCheckpoint
+    examples: list[Example]
+    schedule: Schedule
+    steps: int
+
+    @property
+    def batches(self) -> list[list[Example]]:
+        """The conversations of every step, as our loop takes them."""
+        return [[self.examples[index] for index in self.schedule.batch(s)] for s in range(1, self.steps + 1)]
+
+
+def make_task(config: RunConfig, steps: int | None, threads: int, folder: Path) -> BenchTask:
+    """Cut a configuration down to one worker, one arm and so many steps (None: one epoch).
+
+    Raises:
+        InputError: the configuration trains the whole model, or its model does not fit on one GPU.
+    """
+    if config.train.method != "lora":
+        raise InputError("the bench compares LoRA trainings: leave train.method at `lora`")
+    examples = len(_examples(config))
+    steps = steps or -(-examples // config.train.batch_size)
+    dose = (steps - 0.5) * config.train.batch_size / examples  # between two steps: no rounding error adds one
+    train = config.train.model_copy(update={"arms": config.train.arms[:1], "doses": [dose], "num_workers": 1})
+    train = settle(train, resolve_model(config.model), Placement(1, _device()))
+    return BenchTask(config.model_copy(update={"train": train}), steps, threads, folder)
+
+
+def _device() -> Device | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    facts = torch.cuda.get_device_properties(0)
+    return Device(facts.name, facts.total_memory / GIB)
+
+
+def read_workload(task: BenchTask) -> Workload:
+    """Return the model and the conversations of a bench."""
+    examples = _examples(task.config)
+    train = task.config.train
+    schedule = Schedule(len(examples), train.batch_size, tuple(train.doses), task.config.seed)
+    return Workload(resolve_model(task.config.model), examples, schedule, task.steps)
+
+
+def _examples(config: RunConfig) -> list[Example]:
+    conversations = build_corpus(config.corpus).read(config.train.arms[0], "train")
+    tokenizer = load_tokenizer(resolve_model(config.model))
+    return tokenise_corpus(conversations, tokenizer, config.train.max_length).examples
+
+
+def counted(examples: list[Example]) -> tuple[int, int]:
+    """Return trained tokens and all tokens."""
+    return sum(sum(e.trained) for e in examples), sum(len(e.token_ids) for e in examples)
+
+
+def lora_config(train: TrainConfig) -> LoraConfig:
+    """Return the adapter that every contender trains."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=train.lora_rank,
+        lora_alpha=train.lora_alpha,
+        lora_dropout=train.lora_dropout,
+        target_modules=train.target_modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+def largest_b(adapter: Path) -> float:
+    """Return the largest absolute value among the B matrices of a PEFT adapter folder."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(adapter / WEIGHTS_NAME)
+    return max(float(tensor.abs().max()) for name, tensor in tensors.items() if "lora_B" in name)
