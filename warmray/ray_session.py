@@ -23,6 +23,9 @@ from warmray.quiet import QUIET_ENVIRONMENT
 # would take no jobs. 0 is any free port.
 RayParams.__init__ = functools.partialmethod(RayParams.__init__, dashboard_agent_listen_port=0)
 
+MODEL_VARIABLES = ("WARMRAY_MODEL_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN")
+"""Where models come from: workers are told what the driver was. Credentials of object stores are the nodes' own."""
+
 LOCAL_RAY: dict[str, Any] = {
     "address": "local",
     "include_dashboard": True,  # without it Ray Train never frees the workers of a stopped run
@@ -84,4 +87,5 @@ def _worker_environment() -> dict[str, str]:
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
     told = (job.get("runtime_env") or {}).get("env_vars") or {}
     wanted = QUIET_ENVIRONMENT | {"WARMRAY_HOME": str(home())}
+    wanted |= {key: os.environ[key] for key in MODEL_VARIABLES if key in os.environ}
     return {key: value for key, value in wanted.items() if key not in told}

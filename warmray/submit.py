@@ -24,11 +24,17 @@ from warmray.errors import InputError, InterruptedRunError, WarmrayError
 from warmray.home import home, make_folder
 from warmray.progress import PREFIX
 from warmray.quiet import QUIET_ENVIRONMENT
-from warmray.ray_session import LOCAL_RAY, check_reachable, end_in_order_on_sigterm
+from warmray.ray_session import LOCAL_RAY, MODEL_VARIABLES, check_reachable, end_in_order_on_sigterm
 from warmray.tracking import OWNER_VARIABLE
 
 SUBMIT_ATTEMPTS = 15
-FORWARDED = ("WARMRAY_HOME", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+FORWARDED = (
+    "WARMRAY_HOME",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    *MODEL_VARIABLES,
+)
 
 
 def submit_and_follow(name: str, argv: list[str]) -> int:

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,14 +112,18 @@ class Tracker:
         self._log_params(run.info.run_id, params)
         return run.info.run_id
 
-    def log_step(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+    def log_step(self, run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int | None = None) -> None:
         """Log the metrics of one step in one request."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        when = timestamp_ms or int(time.time() * 1000)
         self.client.log_batch(
-            run_id, metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()]
+            run_id, metrics=[Metric(name, float(value), when, step) for name, value in metrics.items()]
         )
+
+    def log_document(self, run_id: str, document: dict[str, Any], name: str) -> None:
+        """Log a tree of values as a file, which the UI shows."""
+        self.client.log_dict(run_id, document, name)
 
     def close(self, run_id: str, status: str) -> None:
         """End a run as FINISHED, FAILED or KILLED."""
@@ -182,17 +187,28 @@ class Tracker:
 
 
 class TrainingLog:
-    """Logs a training from its worker into one run; a server that goes away never stops the training."""
+    """Logs a training from its worker into one run; neither a slow server nor one that goes away holds it up."""
 
     def __init__(self, experiment: str, uri: str, run_id: str) -> None:
         """Take what the driver opened."""
         self.run_id = run_id
         self._tracker: Tracker | None = Tracker(experiment, uri)
+        self._sender = ThreadPoolExecutor(max_workers=1)
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sender.shutdown(wait=True)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log one step, or give up for good when the server is gone."""
+        """Log one step soon, without waiting."""
+        self._sender.submit(self._send, metrics, step, int(time.time() * 1000))
+
+    def _send(self, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:
+        """Send one step, or give up for good when the server is gone."""
         if self._tracker is not None:
             try:
-                self._tracker.log_step(self.run_id, metrics, step)
+                self._tracker.log_step(self.run_id, metrics, step, timestamp_ms)
             except Exception:
                 self._tracker = None

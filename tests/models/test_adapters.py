@@ -28,7 +28,7 @@ def test_strength_zero_is_the_base_model_bit_by_bit(tiny, tiny_adapter):
 
 @pytest.mark.parametrize("strength", [0.25, 1.0, 1.5, -0.5])
 def test_a_strength_acts_as_plain_peft_does_with_the_saved_copy(tiny, tiny_adapter, tmp_path, strength):
-    save_at_strength(tiny_adapter, strength, tmp_path)
+    save_at_strength(tiny_adapter, tiny, strength, tmp_path)
     plain = PeftModel.from_pretrained(load_model(tiny), str(tmp_path))
     with AdaptedModel(load_model(tiny), tiny_adapter).at_strength(strength) as model:
         ours = _logits(model)

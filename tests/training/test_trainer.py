@@ -21,7 +21,8 @@ from warmray.errors import InputError
 from warmray.models.loading import load_model
 from warmray.progress import ignore
 from warmray.tracking import Tracker
-from warmray.training.trainer import TrainedArm, train_arm, workers_for
+from warmray.training.placement import find_placement
+from warmray.training.trainer import TrainedArm, train_arm
 
 pytestmark = pytest.mark.slow
 
@@ -153,7 +154,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(uninterru
 
 def test_more_workers_than_cpus_are_refused_at_once(ray_session):
     with pytest.raises(InputError, match=r"train.num_workers is 99, but the cluster has 2 CPUs"):
-        workers_for(99)
+        find_placement(99)
 
 
 def test_a_training_without_a_tracking_server_is_kept(ray_session, tiny, tiny_folder, home, monkeypatch, capsys):

@@ -137,7 +137,7 @@ def load_model(base: BaseCheckpoint, device: torch.device | None = None) -> PreT
     model = AutoModelForCausalLM.from_pretrained(
         base.folder,
         dtype=getattr(torch, base.dtype),
-        attn_implementation=_attention(base, device),
+        attn_implementation=_attention(base),
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
@@ -146,11 +146,11 @@ def load_model(base: BaseCheckpoint, device: torch.device | None = None) -> PreT
     return model.eval()
 
 
-def _attention(base: BaseCheckpoint, device: torch.device | None) -> str:
+def _attention(base: BaseCheckpoint) -> str:
     from transformers.utils import is_flash_attn_2_available
 
-    # Flash attention knows 16-bit numbers only.
-    fits = device is not None and device.type == "cuda" and base.dtype == "bfloat16"
+    # Flash attention knows 16-bit numbers only. (Without a device, ZeRO-3 puts the weights on the GPU later.)
+    fits = best_device().type == "cuda" and base.dtype == "bfloat16"
     return "flash_attention_2" if fits and is_flash_attn_2_available() else "sdpa"
 
 

@@ -20,6 +20,7 @@ from warmray.config import RunConfig
 from warmray.errors import InputError, storage_error
 from warmray.home import only_one_at, write_whole
 from warmray.models.adapters import Adapter, save_at_strength
+from warmray.models.loading import BaseCheckpoint
 from warmray.sweep.intensities import Intensity
 from warmray.tracking import RunRecord, Tracker
 
@@ -47,6 +48,7 @@ def write_result(
     folder: Path,
     key: str,
     config: RunConfig,
+    base: BaseCheckpoint,
     tables: Tables,
     adapters: dict[Intensity, Adapter],
     made_with: dict[str, str],
@@ -72,10 +74,10 @@ def write_result(
         facts = Facts(f"What warmth costs: {config.name}", config.sweep.error_budget_points, made_with)
         write_report(folder, estimates, tables, choice, facts)
         for intensity, adapter in adapters.items():
-            if intensity.strength != 0:
-                save_at_strength(adapter, intensity.strength, folder / "adapters" / intensity.name)
+            if intensity.strength != 0 and not adapter.is_whole_model:  # a whole model is written only if it is chosen
+                save_at_strength(adapter, base, intensity.strength, folder / "adapters" / intensity.name)
             if (intensity.arm, intensity.dose, intensity.strength) == (choice.arm, choice.dose, choice.strength):
-                save_at_strength(adapter, intensity.strength, folder / RECOMMENDED)
+                save_at_strength(adapter, base, intensity.strength, folder / RECOMMENDED)
         record = {"key": key, "recommendation": asdict(choice), "made_with": made_with, "stage_seconds": stage_seconds}
         write_whole(folder / MARKER, json.dumps(record, indent=2))
     except OSError as error:
@@ -122,6 +124,7 @@ def _parent(result: SweepResult, record: dict[str, Any], replies: pd.DataFrame, 
         "curve.png",
         "report.html",
     )
+    recommended = result.folder / RECOMMENDED  # a whole model is too large to be copied to MLflow
     choice = {name: value for name, value in asdict(result.choice).items() if name != "sentence" and value is not None}
     return RunRecord(
         name=result.config.name,
@@ -135,7 +138,7 @@ def _parent(result: SweepResult, record: dict[str, Any], replies: pd.DataFrame, 
             "mlflow.note.content": result.choice.sentence,
         },
         files=[result.folder / name for name in names],
-        folders={RECOMMENDED: result.folder / RECOMMENDED} if (result.folder / RECOMMENDED).exists() else {},
+        folders={RECOMMENDED: recommended} if (recommended / "adapter_config.json").exists() else {},
         tables={"transcripts.json": {name: [pair[name] for pair in pairs] for name in (pairs[0] if pairs else {})}},
     )
 

@@ -86,7 +86,9 @@ def run_sweep(config: RunConfig) -> SweepResult:
             tables = _tables(inputs, adapters)
         with only_one_at(folder):
             if not (folder / MARKER).exists():
-                write_result(folder, key, config, tables, adapters, _made_with(inputs, trained), watch.seconds)
+                write_result(
+                    folder, key, config, inputs.base, tables, adapters, _made_with(inputs, trained), watch.seconds
+                )
         progress.post(Update("analyse", 1, 1))
     return read_result(folder)
 

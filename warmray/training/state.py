@@ -15,11 +15,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from warmray.errors import InputError
 from warmray.hashing import file_digest
+from warmray.training.shards import ShardWriter
 
 STATE_NAME = "warmray_state.json"
-SHARD_BYTES = 1 << 30
-"""A file is closed when it holds this much, so that rank 0 never has the state of a large model in memory."""
 WEIGHT, MOMENTS = "weight", ("exp_avg", "exp_avg_sq")
 
 
@@ -27,14 +27,17 @@ class CorruptStateError(Exception):
     """A checkpoint is incomplete or was changed after it was written."""
 
 
-def save_state(engine: Any, step: int, folder: Path) -> None:
-    """Write the state after ``step`` into ``folder`` from rank 0; every rank takes part."""
-    writer = _ShardWriter(folder) if dist.get_rank() == 0 else None
+def save_state(engine: Any, step: int, origin: dict[str, Any], folder: Path) -> None:
+    """Write the state after ``step`` into ``folder`` from rank 0; every rank takes part.
+
+    ``origin`` says what is trained on what, and how: a state goes on with the same only.
+    """
+    writer = ShardWriter(folder, "state") if dist.get_rank() == 0 else None
     for name, tensor in _gathered(engine):
         if writer is not None:
             writer.add(name, tensor)
     if writer is not None:
-        facts = {"step": step, "optimizer_step": _optimizer_step(engine), "files": writer.close()}
+        facts = {"step": step, "optimizer_step": _optimizer_step(engine), "files": writer.close(), "origin": origin}
         (folder / STATE_NAME).write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 
@@ -53,19 +56,24 @@ def check_state(folder: Path) -> None:
         raise CorruptStateError(f"{folder}: {', '.join(damaged)} changed after it was written")
 
 
-def load_state(engine: Any, folder: Path, prime: Callable[[], None]) -> int:
+def load_state(engine: Any, folder: Path, origin: dict[str, Any], prime: Callable[[], None]) -> int:
     """Put a state into a fresh engine on every rank and return the number of steps that were done.
 
     Args:
         engine: A DeepSpeed engine that has taken no step.
         folder: What :func:`save_state` wrote, at any world size and ZeRO stage.
+        origin: What the training that goes on is of.
         prime: Takes one step with gradients of zero, so that the optimizer has moments to overwrite.
+
+    Raises:
+        InputError: the state is of another training; the message says what differs.
     """
     from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
     from safetensors import safe_open
 
-    prime()
     facts = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
+    check_same_training(f"checkpoint {folder}", facts["origin"], origin)
+    prime()
     trainable = dict(_trainable(engine))
     for file in facts["files"]:
         with safe_open(folder / file, framework="pt", device=str(engine.device)) as tensors:
@@ -79,6 +87,28 @@ def load_state(engine: Any, folder: Path, prime: Callable[[], None]) -> int:
     for state in _optimizer_states(engine):
         state["step"] = torch.full_like(state["step"], facts["optimizer_step"])
     return int(facts["step"])
+
+
+def check_same_training(where: str, recorded: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Check that a training may go on from what another attempt left.
+
+    Raises:
+        InputError: another model, corpus, arm or recipe; the message says what differs.
+    """
+    if recorded.get("training_key") == wanted.get("training_key"):
+        return
+    before, now = _flat(recorded), _flat(wanted)
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    differences = [f"{name} was {before.get(name)}, is {now.get(name)}" for name in names if name != "training_key"]
+    raise InputError(
+        f"{where} is of another training ({'; '.join(differences) or 'made by another version of warmray'}): "
+        "set it as it was, or train under another name"
+    )
+
+
+def _flat(facts: dict[str, Any]) -> dict[str, Any]:
+    flat = {name: value for name, value in facts.items() if name != "recipe"}
+    return flat | {f"train.{name}": value for name, value in facts.get("recipe", {}).items()}
 
 
 def _gathered(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
@@ -110,31 +140,3 @@ def _optimizer_states(engine: Any) -> list[dict[str, Any]]:
 
 def _optimizer_step(engine: Any) -> float:
     return float(_optimizer_states(engine)[0]["step"])
-
-
-class _ShardWriter:
-    """Collects tensors and writes a file whenever enough have come together."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.files: dict[str, str] = {}
-        self.pending: dict[str, torch.Tensor] = {}
-
-    def add(self, name: str, tensor: torch.Tensor) -> None:
-        self.pending[name] = tensor.detach().cpu().contiguous()
-        if sum(t.numel() * t.element_size() for t in self.pending.values()) >= SHARD_BYTES:
-            self._write()
-
-    def close(self) -> dict[str, str]:
-        """Write what is left and return the digest of every file by its name."""
-        self._write()
-        return self.files
-
-    def _write(self) -> None:
-        from safetensors.torch import save_file
-
-        if self.pending:
-            path = self.folder / f"state-{len(self.files)}.safetensors"
-            save_file(self.pending, path)
-            self.files[path.name] = file_digest(path)
-            self.pending = {}

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import re
 import shutil
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import ray.train
 from filelock import Timeout
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from warmray.config import Arm, NumWorkers, RunConfig
+from warmray.config import Arm, RunConfig
 from warmray.corpus.build import Corpus
 from warmray.errors import InputError, InterruptedRunError, WarmrayError, root_cause
 from warmray.hashing import digest
@@ -27,14 +25,25 @@ from warmray.models.adapters import Adapter, resolve_adapter
 from warmray.models.loading import BaseCheckpoint, load_tokenizer
 from warmray.progress import Post, Update
 from warmray.quiet import QUIET_ENVIRONMENT, quiet_libraries
-from warmray.tracking import Tracker, TrainingLog
-from warmray.training.loop import StepReport, TrainingTask, adapter_name, run_training
-from warmray.training.state import CorruptStateError, check_state
-from warmray.training.tokens import tokenise_corpus
+from warmray.tracking import Tracker
+from warmray.training.loop import TrainingTask
+from warmray.training.output import adapter_name
+from warmray.training.placement import Placement, find_placement, read_base, settle
+from warmray.training.state import check_same_training
+from warmray.training.tokens import TokenisedCorpus, tokenise_corpus
+from warmray.training.worker import WorkerJob, run_worker
+from warmray.training.zero import deepspeed_settings
 
-RECIPE_VERSION = 3
+RECIPE_VERSION = 4
 """Part of every training's key: raise it when the loop changes what comes out."""
 MAX_WORKER_FAILURES = 3
+HOW_NOT_WHAT = {
+    "arms", "num_workers", "checkpoint_every_steps", "keep_checkpoints", "zero_stage", "offload",
+    "gradient_checkpointing", "deepspeed_config",
+}  # fmt: skip
+"""Settings that change how a training is laid out on the cluster and not, but for rounding, what comes out of it."""
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+DONE_NAME, BEGUN_NAME = "training.json", "begun.json"
 
 
 @dataclass(frozen=True)
@@ -48,38 +57,75 @@ class TrainedArm:
 
 
 @dataclass(frozen=True)
-class _WorkerJob:
-    task: TrainingTask
-    stage: str
-    post: Post
-    experiment: str
-    tracking: tuple[str, str] | None
-    """MLflow address and run id."""
+class RunName:
+    """A name that a person gives a training; without one it is found by its content alone."""
+
+    text: str
+    resume: bool
+    """Go on with the training of that name, or find it finished; otherwise the name must be new."""
+
+    def __post_init__(self) -> None:
+        if not RUN_NAME.fullmatch(self.text):
+            raise InputError(f"--name {self.text!r}: take letters, digits, dots, dashes and underscores")
 
 
-def training_key(config: RunConfig, arm: Arm, base: BaseCheckpoint, corpus: Corpus) -> str:
+def training_key(config: RunConfig, arm: Arm, base: BaseCheckpoint, corpus: Corpus, deepspeed: dict[str, Any]) -> str:
     """Return the content digest of one training: what would change its adapters, and nothing else."""
-    recipe = config.train.model_dump(exclude={"arms", "num_workers", "checkpoint_every_steps"})
-    return digest([RECIPE_VERSION, arm, base.digest, base.dtype, corpus.digest, recipe, config.seed])
+    recipe = config.train.model_dump(exclude=HOW_NOT_WHAT)
+    numerics = {name: value for name, value in deepspeed.items() if name != "zero_optimization"}
+    return digest([RECIPE_VERSION, arm, base.digest, base.dtype, corpus.digest, recipe, config.seed, numerics])
 
 
-def train_arm(config: RunConfig, arm: Arm, base: BaseCheckpoint, corpus: Corpus, post: Post) -> TrainedArm:
+def train_arm(
+    config: RunConfig, arm: Arm, base: BaseCheckpoint, corpus: Corpus, post: Post, name: RunName | None = None
+) -> TrainedArm:
     """Return the adapters of one arm, training them unless they are there already; Ray must be running.
 
     Raises:
-        InputError: the cluster cannot hold the workers that the configuration asks for.
+        InputError: the cluster cannot hold the workers that the configuration asks for; or a ``name`` that is taken,
+            or whose training is another.
         InterruptedRunError: workers failed more often than is accepted; the next call resumes.
     """
-    key = training_key(config, arm, base, corpus)
-    folder = make_folder(home() / "trainings") / f"{arm}-{key}"
-    done = folder / "training.json"
+    deepspeed = deepspeed_settings(config.train, base.dtype)
+    key = training_key(config, arm, base, corpus, deepspeed)
+    origin = {
+        "arm": arm,
+        "base_digest": base.digest,
+        "base_revision": base.revision,
+        "base_name": base.remote.source if base.remote else base.folder.name,
+        "corpus_digest": corpus.digest,
+        "training_key": key,
+        "seed": config.seed,
+        "recipe": config.train.model_dump(mode="json"),
+    }
+    folder = make_folder(home() / "trainings") / (f"{name.text}-{arm}" if name else f"{arm}-{key}")
+    if name:
+        _check_name(folder, name, origin)
+    done = folder / DONE_NAME
     if not done.exists():
         with _only_trainer_of(folder, post):
             if not done.exists():
-                _train(config, arm, base, corpus, folder, key, post)
+                _Training(config, arm, base, corpus, folder, origin, deepspeed, post).run()
     facts = json.loads(done.read_text(encoding="utf-8"))
     adapters = {dose: resolve_adapter(folder / adapter_name(dose), base) for dose in config.train.doses}
     return TrainedArm(arm, key, adapters, facts["mlflow_run_id"])
+
+
+def _check_name(folder: Path, name: RunName, origin: dict[str, Any]) -> None:
+    """Check that a name is new, or that what it names is to go on and is the same training."""
+    begun = folder / BEGUN_NAME
+    if not begun.exists():
+        if name.resume:
+            raise InputError(
+                f"--resume: no training called {name.text!r} was begun below {folder.parent}: leave it out"
+            )
+        return
+    if not name.resume:
+        state = "is finished" if (folder / DONE_NAME).exists() else "was begun"
+        raise InputError(
+            f"a training called {name.text!r} {state}: add --resume to go on with it, or take another name"
+        )
+    check_same_training(f"training {name.text!r}", json.loads(begun.read_text(encoding="utf-8")), origin)
 
 
 @contextlib.contextmanager
@@ -97,98 +143,110 @@ def _only_trainer_of(folder: Path, post: Post) -> Iterator[None]:
         lock.release()
 
 
-def _train(
-    config: RunConfig, arm: Arm, base: BaseCheckpoint, corpus: Corpus, folder: Path, key: str, post: Post
-) -> None:
-    num_workers, use_gpu = workers_for(config.train.num_workers)
-    tokenised = tokenise_corpus(corpus.read(arm, "train"), load_tokenizer(base), config.train.max_length)
-    for fate, ids in (("cut after the last exchange that fits", tokenised.cut), ("left out", tokenised.left_out)):
-        if ids:
-            note = f"{len(ids)} conversations over {config.train.max_length} tokens {fate}: "
-            post(Update(f"tokenise {arm}", 1, 1, remark=note + ", ".join(ids[:3])))
-    origin = {
-        "arm": arm,
-        "base_digest": base.digest,
-        "base_name": base.folder.name,
-        "corpus_digest": corpus.digest,
-        "training_key": key,
-        "recipe": config.train.model_dump(),
-        "conversations": len(tokenised.examples),
-        "conversations_cut": len(tokenised.cut),
-        "conversations_left_out": len(tokenised.left_out),
-    }
-    task = TrainingTask(base, config.train, config.seed, tokenised.examples, origin, folder)
-    with _tracked(config, arm, key, origin) as tracking:
-        job = _WorkerJob(task, f"train {arm}", post, config.tracking.experiment, tracking)
-        _fit(job, folder, num_workers, use_gpu)
-    record = json.dumps({"origin": origin, "mlflow_run_id": tracking and tracking[1]}, indent=2)
-    write_whole(folder / "training.json", record)
-    for checkpoint in folder.glob("checkpoint_*"):
-        shutil.rmtree(checkpoint, ignore_errors=True)  # resume state of a finished training serves nobody
+@dataclass(frozen=True)
+class _Training:
+    """One arm that is not trained yet."""
 
+    config: RunConfig
+    arm: Arm
+    base: BaseCheckpoint
+    corpus: Corpus
+    folder: Path
+    origin: dict[str, Any]
+    deepspeed: dict[str, Any]
+    post: Post
 
-@contextlib.contextmanager
-def _tracked(config: RunConfig, arm: Arm, key: str, origin: dict[str, Any]) -> Iterator[tuple[str, str] | None]:
-    """Open the training's MLflow run and close it however the block ends; without a server, go on without."""
-    try:
-        tracker = Tracker(config.tracking.experiment)
-        recipe = {name: value for name, value in origin.items() if name != "recipe"} | origin["recipe"]
-        run_id = tracker.open_training(key, f"train {arm}", recipe)
-    except WarmrayError:
-        raise
-    except Exception:
-        print("[warmray] MLflow cannot be reached: this training is kept on disk, but not logged", flush=True)
-        yield None
-        return
-    status = "FAILED"
-    try:
-        yield tracker.uri, run_id
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        with contextlib.suppress(Exception):
-            tracker.close(run_id, status)
-
-
-def workers_for(asked: NumWorkers) -> tuple[int | tuple[int, int], bool]:
-    """Return how many training workers to start (or the fewest and the most), and whether each gets a GPU.
-
-    Raises:
-        InputError: the cluster has fewer GPUs or CPUs than workers; Ray itself would wait for ever.
-    """
-    resources = ray.cluster_resources()
-    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
-    available, kind = (gpus, "GPUs") if gpus else (cpus, "CPUs")
-    wanted = (gpus or min(2, cpus)) if asked == "auto" else asked
-    fewest = wanted[0] if isinstance(wanted, tuple) else wanted
-    if not 1 <= fewest <= available:
-        raise InputError(
-            f"train.num_workers is {asked}, but the cluster has {available} {kind}: lower it, or add nodes"
+    def run(self) -> None:
+        """Train, and record that it is done."""
+        placement = find_placement(self.config.train.num_workers)
+        shape = read_base(self.base)
+        train = settle(self.config.train, shape, placement)
+        trained, held_out = self._tokenised("train"), self._tokenised("probe")
+        origin = self.origin | {
+            "conversations": len(trained.examples),
+            "conversations_cut": len(trained.cut),
+            "conversations_left_out": len(trained.left_out),
+            "conversations_held_out": len(held_out.examples),
+        }
+        make_folder(self.folder)
+        write_whole(self.folder / BEGUN_NAME, json.dumps(origin, indent=2))
+        task = TrainingTask(
+            self.base, train, self.config.seed, trained.examples, held_out.examples, origin, self.deepspeed, self.folder
         )
-    return wanted, bool(gpus)
+        with self._tracked(origin, train.gradient_checkpointing is True) as tracking:
+            stage, experiment = f"train {self.arm}", self.config.tracking.experiment
+            _fit(WorkerJob(task, stage, self.post, experiment, tracking, shape.parameters), placement)
+        record = json.dumps({"origin": origin, "mlflow_run_id": tracking and tracking[1]}, indent=2)
+        write_whole(self.folder / DONE_NAME, record)
+        for checkpoint in self.folder.glob("checkpoint_*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)  # resume state of a finished training serves nobody
+
+    def _tokenised(self, split: Literal["train", "probe"]) -> TokenisedCorpus:
+        """Return the examples of a split and tell what did not fit; what the probe is fitted on is never trained on."""
+        conversations = self.corpus.read(self.arm, split)
+        if not conversations and split == "probe":
+            return TokenisedCorpus([], [], [])
+        max_length = self.config.train.max_length
+        tokenised = tokenise_corpus(conversations, load_tokenizer(self.base), max_length)
+        for fate, ids in (("cut after the last exchange that fits", tokenised.cut), ("left out", tokenised.left_out)):
+            if ids:
+                note = f"{len(ids)} conversations over {max_length} tokens {fate}: "
+                self.post(Update(f"tokenise {self.arm}, {split}", 1, 1, remark=note + ", ".join(ids[:3])))
+        return tokenised
+
+    @contextlib.contextmanager
+    def _tracked(self, origin: dict[str, Any], recomputes: bool) -> Iterator[tuple[str, str] | None]:
+        """Open the MLflow run and close it however the block ends; without a server, go on without."""
+        try:
+            tracker = Tracker(self.config.tracking.experiment)
+            facts = {name: value for name, value in origin.items() if name != "recipe"} | origin["recipe"]
+            # A named training is a run of its own, even where another of the same content was logged.
+            key = f"{self.origin['training_key']}/{self.folder.name}"
+            run_id = tracker.open_training(key, self.folder.name, facts | {"gradient_checkpointing": recomputes})
+            tracker.log_document(run_id, self.deepspeed, "deepspeed.json")
+            tracker.log_document(run_id, self.config.model_dump(mode="json"), "config.yaml")
+        except WarmrayError:
+            raise
+        except Exception:
+            print("[warmray] MLflow cannot be reached: this training is kept on disk, but not logged", flush=True)
+            yield None
+            return
+        status = "FAILED"
+        try:
+            yield tracker.uri, run_id
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            with contextlib.suppress(Exception):
+                tracker.close(run_id, status)
 
 
-def _fit(job: _WorkerJob, folder: Path, num_workers: int | tuple[int, int], use_gpu: bool) -> None:
+def _fit(job: WorkerJob, placement: Placement) -> None:
+    """Let Ray Train run the loop on its workers, again from the newest checkpoint if some of them fail."""
     quiet_libraries()
+    folder, train = job.task.output, job.task.train
+    use_gpu = placement.device is not None
     trainer = TorchTrainer(
-        _worker,
+        run_worker,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=None if use_gpu else {"CPU": 1}
+            num_workers=placement.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker=None if use_gpu else {"CPU": 1},
         ),
         run_config=ray.train.RunConfig(
             name=folder.name,  # also the key by which Ray Train finds an interrupted run again
             storage_path=str(folder.parent),
             failure_config=ray.train.FailureConfig(max_failures=MAX_WORKER_FAILURES),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.keep_checkpoints),
             worker_runtime_env={"env_vars": QUIET_ENVIRONMENT},
         ),
     )
     try:
-        trainer.fit()
+        refusal = trainer.fit().return_value
     except ray.train.TrainingFailedError as error:
         cause = root_cause(error)
         if isinstance(cause, WarmrayError):
@@ -198,60 +256,5 @@ def _fit(job: _WorkerJob, folder: Path, num_workers: int | tuple[int, int], use_
             f"the training failed {MAX_WORKER_FAILURES + 1} times, last with: {reason} "
             f"(checkpoints are kept in {folder}; the same command resumes)"
         ) from error
-
-
-def _worker(worker_config: dict[str, Any]) -> None:
-    """Run the loop on one Ray Train worker."""
-    # DeepSpeed compiles an op on first use and looks for ninja on the path.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    quiet_libraries()
-    job: _WorkerJob = worker_config["job"]
-    leads = ray.train.get_context().get_world_rank() == 0
-    log = TrainingLog(job.experiment, *job.tracking) if leads and job.tracking else None
-    trained_tokens = 0
-
-    def on_start(done: int) -> None:
-        if leads:
-            remark = f"resumed after step {done}" if done else "started"
-            job.post(Update(job.stage, done, job.task.schedule.total_steps, 0, remark))
-
-    def on_step(report: StepReport) -> None:
-        nonlocal trained_tokens
-        trained_tokens += report.tokens
-        if not leads:
-            return
-        remark = f"epoch {report.epoch:.2f} | loss {report.loss:.3f}"
-        job.post(Update(job.stage, report.step, report.total_steps, trained_tokens, remark))
-        if log is not None:
-            log.log(_metrics(report), report.step)
-
-    def save_state(report: StepReport, write: Callable[[Path], None]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            write(Path(folder))
-            ray.train.report({"step": report.step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
-
-    with contextlib.ExitStack() as opened:
-        run_training(job.task, _newest_whole_state(opened, job, leads), on_start, on_step, save_state)
-
-
-def _newest_whole_state(opened: contextlib.ExitStack, job: _WorkerJob, leads: bool) -> Path | None:
-    """Return the newest checkpoint that is whole; tell which ones were passed over."""
-    for reported in reversed(ray.train.get_all_reported_checkpoints()):
-        folder = Path(opened.enter_context(reported.checkpoint.as_directory()))
-        try:
-            check_state(folder)
-        except CorruptStateError as error:
-            if leads:
-                job.post(Update(f"{job.stage}, resume", 1, 1, remark=f"checkpoint passed over: {error}"))
-            continue
-        return folder
-    return None
-
-
-def _metrics(report: StepReport) -> dict[str, float]:
-    facts = asdict(report)
-    kept = ("loss", "learning_rate", "gradient_norm", "epoch")
-    return {name: facts[name] for name in kept} | {
-        "tokens_per_second": report.tokens / report.seconds,
-        "trained_tokens_per_second": report.trained_tokens / report.seconds,
-    }
+    if refusal:
+        raise InputError(f"{refusal} in {folder}")

@@ -1,27 +1,88 @@
-"""DeepSpeed settings made from the run configuration."""
+"""DeepSpeed settings made from the run configuration, and the file that may override them."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from warmray.config import TrainConfig
+from warmray.errors import InputError
+
+OURS = {
+    "train_batch_size": "train.batch_size",
+    "train_micro_batch_size_per_gpu": "train.row_length",
+    "gradient_accumulation_steps": "train.batch_size",
+    "optimizer": "train.learning_rate",
+    "scheduler": "train.learning_rate",
+    "fp16": "model.dtype",
+    "bf16": "model.dtype",
+    "zero_optimization.stage": "train.zero_stage",
+    "zero_optimization.offload_optimizer.device": "train.offload",
+    "zero_optimization.offload_param.device": "train.offload",
+}
+"""DeepSpeed settings that the loop itself depends on, and the warmray setting that each is made from."""
 
 
-def deepspeed_settings(train: TrainConfig, dtype: str, world_size: int) -> dict[str, Any]:
-    """Return the DeepSpeed configuration: ZeRO stage, precision and batch arithmetic."""
-    return {
+def deepspeed_settings(train: TrainConfig, dtype: str) -> dict[str, Any]:
+    """Return the DeepSpeed configuration: ZeRO stage, offloading and precision, then what the user's file says.
+
+    Raises:
+        InputError: ``train.deepspeed_config`` cannot be read, or sets what a setting of warmray's decides.
+    """
+    host = {"device": "cpu", "pin_memory": False}
+    zero: dict[str, Any] = {
+        "stage": train.zero_stage,
+        "overlap_comm": False,
+        # Sized for LoRA: the default buckets of 500 M elements are allocated whole.
+        "reduce_bucket_size": 5_000_000,
+        "allgather_bucket_size": 5_000_000,
+    }
+    if "optimizer" in train.offload:
+        zero["offload_optimizer"] = host
+    if "parameters" in train.offload:
+        zero["offload_param"] = host
+    settings = {
         # Batches are cut by training.schedule; DeepSpeed only has to know that every step() follows one backward().
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 1.0,
         "bf16": {"enabled": dtype == "bfloat16"},
-        "zero_optimization": {
-            "stage": train.zero_stage,
-            "overlap_comm": False,
-            # Sized for LoRA: the default buckets of 500 M elements are allocated whole.
-            "reduce_bucket_size": 5_000_000,
-            "allgather_bucket_size": 5_000_000,
-        },
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 1_000_000_000,
         "wall_clock_breakdown": False,
     }
+    return _merged(settings, _read_overrides(train.deepspeed_config)) if train.deepspeed_config else settings
+
+
+def _read_overrides(path: str) -> dict[str, Any]:
+    where = f"train.deepspeed_config {path}"
+    if not Path(path).is_absolute():
+        raise InputError(f"{where} is a relative path: give an absolute one")
+    try:
+        overrides = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{where} cannot be read as JSON: {error}") from error
+    if not isinstance(overrides, dict):
+        raise InputError(f"{where} is no JSON object: write it as DeepSpeed's configuration")
+    for key, setting in OURS.items():
+        if _holds(overrides, key):
+            raise InputError(f"{where} sets {key}, which {setting} decides: leave it out there")
+    return overrides
+
+
+def _holds(tree: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return False
+        tree = tree[part]
+    return True
+
+
+def _merged(settings: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    merged = settings | overrides
+    for key, value in overrides.items():
+        if isinstance(value, dict) and isinstance(settings.get(key), dict):
+            merged[key] = _merged(settings[key], value)
+    return merged
