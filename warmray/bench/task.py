@@ -12,7 +12,7 @@ from warmray.errors import InputError
 from warmray.models.adapters import WEIGHTS_NAME
 from warmray.models.loading import BaseCheckpoint, load_tokenizer, resolve_model
 from warmray.models.memory import GIB
-from warmray.training.placement import Device, Placement, settle
+from warmray.training.placement import Device, Placement, read_base, settle
 from warmray.training.schedule import Schedule
 from warmray.training.tokens import Example, tokenise_corpus
 
@@ -60,7 +60,7 @@ def make_task(config: RunConfig, steps: int | None, threads: int, folder: Path) 
     steps = steps or -(-examples // config.train.batch_size)
     dose = (steps - 0.5) * config.train.batch_size / examples  # between two steps: no rounding error adds one
     train = config.train.model_copy(update={"arms": config.train.arms[:1], "doses": [dose], "num_workers": 1})
-    train = settle(train, resolve_model(config.model), Placement(1, _device()))
+    train = settle(train, read_base(resolve_model(config.model)), Placement(1, _device()))
     return BenchTask(config.model_copy(update={"train": train}), steps, threads, folder)
 
 

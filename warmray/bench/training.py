@@ -22,7 +22,7 @@ from warmray.errors import InputError, WarmrayError, nearest
 from warmray.home import home, make_folder, write_whole
 from warmray.models.loading import best_device, resolve_model
 from warmray.quiet import QUIET_ENVIRONMENT
-from warmray.training.placement import count_parameters
+from warmray.training.placement import read_base
 
 DEFAULT_CONTENDERS: tuple[Contender, ...] = ("ours", "bare", "trl", "trl-packing")
 FEWEST_STEPS = 4
@@ -131,7 +131,7 @@ def _setting(config: RunConfig, task: BenchTask) -> Setting:
     trained_tokens, tokens = counted(examples)
     return Setting(
         model=workload.base.folder.name if config.model.source == "embedded" else config.model.source,
-        parameters=count_parameters(workload.base),
+        parameters=read_base(workload.base).parameters,
         lora_rank=task.config.train.lora_rank,
         dtype=task.config.model.dtype,
         device=torch.cuda.get_device_name() if best_device().type == "cuda" else "CPU",
@@ -188,6 +188,7 @@ def _environment(task: BenchTask) -> dict[str, str]:
         "HF_HOME": str(task.folder / "huggingface"),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(task.threads),
+        "RAY_worker_niceness": "0",  # Ray's workers give way to other processes, which the other contenders do not
         "CUDA_VISIBLE_DEVICES": kept.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0],
     }
     return kept | QUIET_ENVIRONMENT | own
