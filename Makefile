@@ -4,13 +4,17 @@ VENV := .venv
 READY := $(VENV)/.ready
 ARGS ?= --preset quickstart
 
-.PHONY: sweep test ui curve bench lint clean
+.PHONY: sweep test drills ui curve bench lint clean
 
 sweep: $(READY)
 	@$(VENV)/bin/warmray sweep $(ARGS)
 
 test: $(READY) lint
 	$(VENV)/bin/pytest
+
+# Workers, drivers and nodes of a cluster on this machine are killed in mid-training.
+drills: $(READY)
+	$(VENV)/bin/pytest -m drill
 
 # Our training against TRL's: make bench ARGS="--steps 10". Without TRL (no network) ours is measured alone.
 bench: $(READY)

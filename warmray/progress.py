@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 PRINT_EVERY_S = 5.0
 PREFIX = "[warmray] "
@@ -66,7 +67,9 @@ class Progress:
 
     def __init__(self) -> None:
         """Start the actor; Ray must be running."""
-        self.board: Any = ray.remote(_Board).options(num_cpus=0).remote()
+        # Beside the driver: a node of workers may be lost, and the run goes on without it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.board: Any = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self._printed: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._print_until_stopped, daemon=True)

@@ -70,6 +70,35 @@ def test_the_run_is_finished_with_a_loss_for_every_step(uninterrupted):
     assert losses[-1].value < losses[0].value
 
 
+def test_the_run_tells_speed_memory_and_the_loss_on_what_is_held_out(uninterrupted):
+    client = Tracker("warmray").client
+    run = client.get_run(uninterrupted.run_id)
+    assert run.data.metrics["tokens_per_second_per_gpu"] == pytest.approx(run.data.metrics["tokens_per_second"] / 2)
+    assert 0 < run.data.metrics["trained_tokens_per_second_per_gpu"] < run.data.metrics["tokens_per_second_per_gpu"]
+    assert run.data.metrics["model_tflops_per_gpu"] > 0
+    assert 0.1 < run.data.metrics["peak_memory_gib"] < 8
+    assert 0 <= run.data.metrics["waiting_share"] < 1
+    assert 0 <= run.data.metrics["padding_share"] < 1
+    held_out = client.get_metric_history(uninterrupted.run_id, "validation_loss")
+    assert [point.step for point in held_out] == [0, 11, 21]  # before the first step, and at either dose
+    assert {file.path for file in client.list_artifacts(uninterrupted.run_id)} == {"config.yaml", "deepspeed.json"}
+    assert run.data.params["conversations_held_out"] == "42"
+
+
+def test_a_loss_that_is_no_number_is_not_tried_again(ray_session, tiny, tiny_folder, home):
+    settings = {"train.learning_rate": 1e30, "train.num_workers": 1, "train.checkpoint_every_steps": 1}
+    with pytest.raises(InputError, match=r"the loss is nan at step 2 \(epoch .*\), on conversations: .* are kept in /"):
+        _train(_config(tiny_folder, **settings), tiny)
+    tracker = Tracker("warmray")
+    assert [run.info.status for run in tracker.client.search_runs([tracker.experiment_id])] == ["FAILED"]
+    assert len(list(home.glob("trainings/*/checkpoint_*/warmray_state.json"))) == 1
+
+
+def test_a_module_that_does_not_exist_is_refused_before_any_worker_starts(ray_session, tiny, tiny_folder, home):
+    with pytest.raises(InputError, match=r"called 'q_prj'; did you mean 'q_proj'\? \(there are: q_proj, k_proj"):
+        _train(_config(tiny_folder, **{"train.target_modules": "[q_prj]"}), tiny)
+
+
 class _Killer:
     """At the given step it kills one training worker with SIGKILL, once."""
 

@@ -9,6 +9,8 @@ from typing import Any
 from warmray.config import TrainConfig
 from warmray.errors import InputError
 
+BUCKET_ELEMENTS = {"lora": 5_000_000, "full": 50_000_000}
+"""Gradients and weights that travel together."""
 OURS = {
     "train_batch_size": "train.batch_size",
     "train_micro_batch_size_per_gpu": "train.row_length",
@@ -33,10 +35,10 @@ def deepspeed_settings(train: TrainConfig, dtype: str) -> dict[str, Any]:
     host = {"device": "cpu", "pin_memory": False}
     zero: dict[str, Any] = {
         "stage": train.zero_stage,
-        "overlap_comm": False,
-        # Sized for LoRA: the default buckets of 500 M elements are allocated whole.
-        "reduce_bucket_size": 5_000_000,
-        "allgather_bucket_size": 5_000_000,
+        "overlap_comm": train.zero_stage == 3,  # weights are gathered while others are computed with
+        # Buckets are allocated whole, and the default of 500 M elements is more than an adapter has.
+        "reduce_bucket_size": BUCKET_ELEMENTS[train.method],
+        "allgather_bucket_size": BUCKET_ELEMENTS[train.method],
     }
     if "optimizer" in train.offload:
         zero["offload_optimizer"] = host

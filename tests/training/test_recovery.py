@@ -1,0 +1,229 @@
+"""Recovery drills on a cluster of three Rays on this machine: `make drills`.
+
+A head for the driver and nodes for one worker each. Every training is started as people start it, and compared with
+one that nothing happened to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+from safetensors.torch import load_file
+
+from warmray.tracking import Tracker
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+pytestmark = pytest.mark.drill
+PROGRAMS = Path(sys.executable).parent
+DOSE = 4
+STEPS = 84
+"""Of 168 conversations in batches of 8, four times."""
+
+
+class Nodes:
+    """A cluster whose nodes come and go."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "dashboard_host": "127.0.0.1"})
+        self.workers = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
+
+    def lose(self) -> None:
+        """Kill the newest node with everything on it, without a word."""
+        self.cluster.remove_node(self.workers.pop(), allow_graceful=False)
+
+    def come(self) -> None:
+        self.workers.append(self.cluster.add_node(num_cpus=1))
+
+    def announce_loss(self, seconds: int) -> None:
+        """Tell the newest node that it will be taken away, as a cloud does with a spot instance."""
+        command = [PROGRAMS / "ray", "drain-node", "--address", self.cluster.address]
+        command += ["--node-id", self.workers[-1].node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
+        command += ["--reason-message", "drill", "--deadline-remaining-seconds", str(seconds)]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def nodes(session_home: Path) -> Iterator[Nodes]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WARMRAY_HOME", str(session_home))
+        nodes = Nodes()
+        yield nodes
+        nodes.cluster.shutdown()
+
+
+class Training:
+    """A `warmray train` process of its own, and what it printed."""
+
+    def __init__(self, nodes: Nodes, tiny_folder: Path, name: str, *arguments: str, **settings: object) -> None:
+        settings = {"num_workers": 2, "doses": f"[{DOSE}]", "max_length": 400, "learning_rate": 0.01} | settings
+        command = [str(PROGRAMS / "warmray"), "train", "--name", name, *arguments]
+        command += ["--set", f"model.source={tiny_folder}", "--set", "model.dtype=float32"]
+        command += [part for key, value in settings.items() for part in ("--set", f"train.{key}={value}")]
+        self.name = name
+        self.folder = Path(os.environ["WARMRAY_HOME"]) / "trainings" / f"{name}-warm"
+        self.process = subprocess.Popen(
+            command,
+            env=os.environ | {"RAY_ADDRESS": nodes.cluster.address},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def wait_until(self, reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 300
+        while not reached():
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < deadline, "nothing happened for five minutes"
+            time.sleep(0.2)
+
+    def wait_for_step(self, step: int) -> None:
+        """Wait until MLflow has been told of a step."""
+        self.wait_until(lambda: bool(self.steps()) and self.steps()[-1] >= step)
+
+    def steps(self) -> list[int]:
+        """Return the steps that MLflow was told of, in the order in which they were done."""
+        return [step for step, _ in self.metrics("loss")]
+
+    def metrics(self, name: str) -> list[tuple[int, float]]:
+        """Return step and value of a metric, in the order in which they were logged."""
+        runs = self.runs()
+        history = Tracker("warmray").client.get_metric_history(runs[0].info.run_id, name) if runs else []
+        return [(m.step, m.value) for m in sorted(history, key=lambda metric: (metric.timestamp, metric.step))]
+
+    def runs(self) -> list[Run]:
+        """Return what MLflow holds of this training."""
+        tracker = Tracker("warmray")
+        return tracker.client.search_runs(
+            [tracker.experiment_id], filter_string=f"attributes.run_name = '{self.folder.name}'"
+        )
+
+    def finish(self) -> str:
+        output = self.process.communicate(timeout=400)[0]
+        assert self.process.returncode == 0, output
+        return output
+
+    def weights(self) -> dict[str, Any]:
+        return load_file(self.folder / f"epoch-{DOSE}" / "adapter_model.safetensors")
+
+
+def _difference(one: Training, other: Training) -> float:
+    """Return the largest difference between any two tensors of the adapters, and show it: closing notes quote it."""
+    a, b = one.weights(), other.weights()
+    assert a.keys() == b.keys()
+    assert max(tensor.abs().max().item() for name, tensor in a.items() if "lora_B" in name) > 1e-3
+    largest = max((a[name] - b[name]).abs().max().item() for name in a)
+    print(f"{one.name} against {other.name}: largest difference {largest:.3g}")
+    return largest
+
+
+def _resumed_after(training: Training) -> int:
+    """Return the step from which a training went on."""
+    steps = training.steps()
+    again = [after for before, after in pairwise(steps) if after <= before]
+    assert len(again) == 1, steps
+    return again[0] - 1
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(nodes: Nodes, tiny_folder: Path) -> Training:
+    training = Training(nodes, tiny_folder, "uninterrupted")
+    training.finish()
+    assert training.steps() == list(range(1, STEPS + 1))
+    return training
+
+
+def _worker_processes() -> list[int]:
+    """Return the training workers of this test's own cluster."""
+    pids = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                pids.append(process.pid)
+    return pids
+
+
+def _assert_same(training: Training, uninterrupted: Training, bound: float) -> None:
+    assert _difference(uninterrupted, training) <= bound
+    assert [run.info.status for run in training.runs()] == ["FINISHED"]
+
+
+def test_a_worker_killed_in_mid_epoch(nodes, tiny_folder, uninterrupted):
+    training = Training(nodes, tiny_folder, "killed-worker")
+    training.wait_for_step(25)
+    os.kill(_worker_processes()[0], signal.SIGKILL)
+    training.finish()
+    assert _resumed_after(training) >= 20
+    _assert_same(training, uninterrupted, 1e-6)
+
+
+def test_a_driver_killed_and_started_again(nodes, tiny_folder, uninterrupted):
+    killed = Training(nodes, tiny_folder, "killed-driver")
+    killed.wait_for_step(25)
+    killed.process.kill()
+    killed.process.wait()
+    refused = Training(nodes, tiny_folder, "killed-driver")
+    assert (
+        "a training called 'killed-driver' was begun: add --resume to go on with it" in refused.process.communicate()[0]
+    )
+    assert refused.process.returncode == 2
+    training = Training(nodes, tiny_folder, "killed-driver", "--resume")
+    training.finish()
+    assert _resumed_after(training) >= 20
+    _assert_same(training, uninterrupted, 1e-6)
+
+
+def test_a_node_lost_and_another_come(nodes, tiny_folder, uninterrupted):
+    training = Training(nodes, tiny_folder, "lost-node")
+    training.wait_for_step(25)
+    nodes.lose()
+    nodes.come()
+    training.finish()
+    assert _resumed_after(training) >= 20
+    _assert_same(training, uninterrupted, 1e-6)
+
+
+def test_a_node_whose_loss_was_announced_costs_no_finished_step(nodes, tiny_folder, uninterrupted):
+    """Nothing but the notice makes it save: the regular interval is longer than the training."""
+    training = Training(nodes, tiny_folder, "preempted", checkpoint_every_steps=1000)
+    training.wait_for_step(25)
+    nodes.announce_loss(seconds=8)
+    time.sleep(8)
+    nodes.lose()
+    nodes.come()
+    training.finish()
+    assert _resumed_after(training) >= 25
+    _assert_same(training, uninterrupted, 1e-6)
+
+
+def test_an_elastic_training_goes_on_with_one_worker_when_a_node_is_lost(nodes, tiny_folder, uninterrupted):
+    training = Training(nodes, tiny_folder, "elastic", num_workers="[1,2]")
+    training.wait_for_step(25)
+    nodes.lose()
+    training.finish()
+    nodes.come()
+    assert _resumed_after(training) >= 20
+    workers = [value for _, value in training.metrics("num_workers")]
+    assert (workers[0], workers[-1]) == (2, 1)
+    _assert_same(training, uninterrupted, 1e-4)
+
+
+def test_a_name_goes_on_with_the_same_training_only(nodes, tiny_folder, uninterrupted):
+    other = Training(nodes, tiny_folder, "uninterrupted", "--resume", learning_rate=0.02)
+    output = other.process.communicate()[0]
+    assert other.process.returncode == 2
+    assert re.search(r"of another training \(train.learning_rate was 0.01, is 0.02\): set it as it was", output)
