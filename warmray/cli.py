@@ -221,10 +221,10 @@ def _positive(flag: str, text: str | None) -> float | None:
 
 
 def _submit_sweep(argv: list[str]) -> int:
-    config_from(config_parser("Sweep warmth intensity against accuracy.").parse_args(argv))  # tell mistakes at once
+    config = config_from(config_parser("Sweep warmth intensity against accuracy.").parse_args(argv))
     from warmray.submit import submit_and_follow
 
-    return submit_and_follow("sweep", argv)
+    return submit_and_follow("sweep", argv, config.tracking.experiment)
 
 
 def _log(argv: list[str]) -> int:

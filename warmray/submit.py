@@ -37,8 +37,10 @@ FORWARDED = (
 )
 
 
-def submit_and_follow(name: str, argv: list[str]) -> int:
+def submit_and_follow(name: str, argv: list[str], experiment: str) -> int:
     """Run ``jobs/<name>.py`` as a Ray job, print its progress, and return its exit code.
+
+    Runs of the MLflow ``experiment`` that the job leaves open when it is killed are closed.
 
     Raises:
         InputError: not run from a clone, or nothing answers at ``RAY_ADDRESS``.
@@ -50,7 +52,7 @@ def submit_and_follow(name: str, argv: list[str]) -> int:
     if "RAY_ADDRESS" not in os.environ:
         make_folder(home())  # tells at once where nothing can be written; a cluster's folder is not seen from here
     with _cluster() as address:
-        return _run(address, root, name, argv)
+        return _run(address, root, name, argv, experiment)
 
 
 @contextlib.contextmanager
@@ -77,7 +79,7 @@ def _cluster() -> Iterator[str]:
         ray.shutdown()
 
 
-def _run(address: str, root: Path, name: str, argv: list[str]) -> int:
+def _run(address: str, root: Path, name: str, argv: list[str], experiment: str) -> int:
     for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     try:
@@ -103,7 +105,7 @@ def _run(address: str, root: Path, name: str, argv: list[str]) -> int:
         _stop(client, owner)
         raise
     finally:
-        _close_runs(argv, owner)
+        _close_runs(experiment, owner)
 
 
 def _submit(client: JobSubmissionClient, entrypoint: str, owner: str, runtime_env: dict[str, Any]) -> None:
@@ -176,11 +178,9 @@ def _stop(client: JobSubmissionClient, job_id: str) -> None:
             time.sleep(0.5)
 
 
-def _close_runs(argv: list[str], owner: str) -> None:
+def _close_runs(experiment: str, owner: str) -> None:
     """Close the MLflow runs that a killed job left RUNNING."""
-    from warmray.cli import config_from, config_parser
     from warmray.tracking import Tracker
 
     with contextlib.suppress(Exception):
-        experiment = config_from(config_parser("").parse_args(argv)).tracking.experiment
         Tracker(experiment).close_runs_of(owner)
