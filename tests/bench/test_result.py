@@ -62,3 +62,9 @@ def test_mfu_counts_4_flops_per_parameter_and_token_and_needs_a_known_gpu():
     run = Run(tuple(Step(n, 5_000, 10_000, 4 - n) for n in range(4)), 0.1)
     assert setting.mfu(run) == pytest.approx(4 * 8e9 * 10_000 / 989e12)
     assert SETTING.mfu(run) is None
+
+
+def test_on_a_busy_machine_nothing_is_judged():
+    text = comparison_text(SETTING, {"ours": _run(1.0), "bare": _run(2.0)}, busy_share=0.4)
+    assert "Ray and MLflow cost: -50.0 % (wanted at most 5 %: not judged)" in text
+    assert "Other processes kept up to 40% of the cores busy" in text

@@ -4,8 +4,9 @@ import json
 import pytest
 
 from warmray.bench.random_model import make_random_model
+from warmray.bench.result import reason_without_figure
 from warmray.bench.task import make_task, read_workload
-from warmray.bench.training import bench_job, run_contenders
+from warmray.bench.training import bench_job, run_contender_alone
 from warmray.config import ModelConfig, load_config
 from warmray.errors import InputError
 from warmray.models.loading import load_model, resolve_model
@@ -73,7 +74,7 @@ def test_a_mistake_in_the_arguments_is_one_line(arguments, hint):
 
 @pytest.mark.slow
 def test_our_loop_has_a_figure_on_random_weights(task):
-    run = run_contenders(["bare"], task)["bare"]
+    run = run_contender_alone("bare", task)
     assert run.refusal is None
     assert len(run.measured) == task.steps - 2
 
@@ -81,9 +82,9 @@ def test_our_loop_has_a_figure_on_random_weights(task):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="needs TRL: pip install '.[bench]'")
 def test_trl_trains_the_very_tokens_that_our_loop_trains(task):
-    runs = run_contenders(["bare", "torch", "trl", "trl-packing"], task)
-    assert [run.refusal for run in runs.values()] == [None] * 4
-    counts = {(sum(s.tokens for s in run.steps), sum(s.trained_tokens for s in run.steps)) for run in runs.values()}
+    runs = [run_contender_alone(name, task) for name in ("bare", "torch", "trl", "trl-packing")]
+    assert [reason_without_figure(run) for run in runs] == [None] * 4
+    counts = {(sum(s.tokens for s in run.steps), sum(s.trained_tokens for s in run.steps)) for run in runs}
     assert len(counts) == 1
 
 

@@ -23,6 +23,8 @@ WARM_UP_STEPS = 2
 """Steps at the start that no figure counts: caches fill, kernels are chosen, workers get acquainted."""
 MFU_FLOPS_PER_PARAMETER = 4
 """Per token, the convention for LoRA: frozen weights need no gradient, and what is computed again does not count."""
+BUSY_SHARE = 0.15
+"""Nothing is judged where other processes took more of the cores than this while none of ours ran."""
 COLUMNS = ("STEPS", "SECONDS", "TRAINED TOKENS/S", "TOKENS/S", "MFU")
 
 
@@ -144,9 +146,21 @@ TARGETS = (
 )
 
 
-def comparison_text(setting: Setting, outcomes: dict[Contender, Outcome]) -> str:
-    """Return what the bench prints at its end."""
-    parts = [_head(setting), _table(setting, outcomes), _refusals(outcomes), _comparisons(outcomes), _notes(outcomes)]
+def comparison_text(setting: Setting, outcomes: dict[Contender, Outcome], busy_share: float = 0.0) -> str:
+    """Return what the bench prints at its end.
+
+    Args:
+        setting: What all contenders have in common.
+        outcomes: In the order of the table.
+        busy_share: The largest share of the cores that other processes took between contenders.
+    """
+    parts = [
+        _head(setting),
+        _table(setting, outcomes),
+        _refusals(outcomes),
+        _comparisons(outcomes, busy_share),
+        _notes(outcomes, busy_share),
+    ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
@@ -192,22 +206,30 @@ def _refusals(outcomes: dict[Contender, Outcome]) -> list[str]:
     return [f"no figure for {label}: {reason}" for label, reason in reasons if reason]
 
 
-def _comparisons(outcomes: dict[Contender, Outcome]) -> list[str]:
+def _comparisons(outcomes: dict[Contender, Outcome], busy_share: float) -> list[str]:
     lines = []
     for target in TARGETS:
         pair = [outcomes.get(target.left), outcomes.get(target.right)]
         runs = [run for run in pair if isinstance(run, Run) and run.refusal is None]
         if len(runs) == len(pair):
-            value = target.value(*runs)
-            verdict = (
-                f" (wanted {target.wanted}: {'met' if target.is_met(value) else 'MISSED'})" if target.wanted else ""
-            )
-            lines.append(f"{target.name}: {target.form.format(value)}{verdict}")
+            lines.append(f"{target.name}: {_judged(target, target.value(*runs), busy_share)}")
     return lines
 
 
-def _notes(outcomes: dict[Contender, Outcome]) -> list[str]:
+def _judged(target: Target, value: float, busy_share: float) -> str:
+    shown = target.form.format(value)
+    if not target.wanted:
+        return shown
+    verdict = "met" if target.is_met(value) else "MISSED"
+    return f"{shown} (wanted {target.wanted}: {'not judged' if busy_share > BUSY_SHARE else verdict})"
+
+
+def _notes(outcomes: dict[Contender, Outcome], busy_share: float) -> list[str]:
     notes = ["MFU counts 4 FLOPs per parameter and token; speeds are compared in trained tokens."]
     if {"trl", "trl-packing"} & set(outcomes):
         notes.append("TRL recomputes activations by default; --contenders ours,trl-tuned compares without.")
+    if busy_share > BUSY_SHARE:
+        notes.append(
+            f"Other processes kept up to {busy_share:.0%} of the cores busy: measure again on a quiet machine."
+        )
     return notes

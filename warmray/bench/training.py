@@ -8,12 +8,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from warmray.bench.contender import RUN, TASK
+from warmray.bench.machine import busy_share
 from warmray.bench.result import LABELS, Contender, Failure, Outcome, Setting, comparison_text, reason_without_figure
 from warmray.bench.task import BenchTask, counted, make_task, read_workload
 from warmray.cli import config_from, config_parser
@@ -52,8 +52,13 @@ def _training_bench(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=make_folder(home())) as folder:
         task = _prepare(config, arguments, Path(folder))
         setting = _setting(config, task)
-        outcomes = run_contenders(contenders, task)
-    print(f"\n{comparison_text(setting, outcomes)}", flush=True)
+        outcomes: dict[Contender, Outcome] = {}
+        busy = [busy_share()]
+        for number, name in enumerate(contenders, 1):
+            print(f"[warmray] bench {number}/{len(contenders)}: {LABELS[name]}, {task.steps} steps", flush=True)
+            outcomes[name] = run_contender_alone(name, task)
+            busy.append(busy_share())
+    print(f"\n{comparison_text(setting, outcomes, max(busy))}", flush=True)
     missing = [name for name, outcome in outcomes.items() if reason_without_figure(outcome)]
     if missing:
         raise WarmrayError(f"no figure for {', '.join(missing)}")
@@ -143,15 +148,6 @@ def _setting(config: RunConfig, task: BenchTask) -> Setting:
     )
 
 
-def run_contenders(contenders: Sequence[Contender], task: BenchTask) -> dict[Contender, Outcome]:
-    """Run contenders one after the other; one that fails does not stop the others."""
-    outcomes: dict[Contender, Outcome] = {}
-    for number, name in enumerate(contenders, 1):
-        print(f"[warmray] bench {number}/{len(contenders)}: {LABELS[name]}, {task.steps} steps", flush=True)
-        outcomes[name] = _run(name, task)
-    return outcomes
-
-
 @dataclass(frozen=True)
 class _Files:
     task: Path
@@ -159,7 +155,8 @@ class _Files:
     log: Path
 
 
-def _run(name: Contender, task: BenchTask) -> Outcome:
+def run_contender_alone(name: Contender, task: BenchTask) -> Outcome:
+    """Run a contender in a process of its own; a failure is told and does not stop the others."""
     files = _Files(*(task.folder / f"{name}.{end}" for end in ("task", "result", "log")))
     write_whole(files.task, TASK.dump_json(task).decode())
     command = [sys.executable, "-m", "warmray.bench.contender", name, str(files.task), str(files.result)]
