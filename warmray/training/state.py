@@ -98,8 +98,8 @@ def check_same_training(where: str, recorded: dict[str, Any], wanted: dict[str, 
     if recorded.get("training_key") == wanted.get("training_key"):
         return
     before, now = _flat(recorded), _flat(wanted)
-    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    differences = [f"{name} was {before.get(name)}, is {now.get(name)}" for name in names if name != "training_key"]
+    names = sorted(name for name in before.keys() & now.keys() if before[name] != now[name] and name != "training_key")
+    differences = [f"{name} was {before[name]}, is {now[name]}" for name in names]
     raise InputError(
         f"{where} is of another training ({'; '.join(differences) or 'made by another version of warmray'}): "
         "set it as it was, or train under another name"
