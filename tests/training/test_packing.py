@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+from torch.nn.functional import cross_entropy
 
+from warmray.training.attention import _attend_on_cpu, _attend_on_gpu, use_best_attention
 from warmray.training.packing import model_inputs, pack, predictions
 from warmray.training.tokens import Example
 
@@ -67,39 +68,20 @@ def test_nothing_packs_into_no_rows():
     assert pack([], 10) == []
 
 
-def _varlen(module, query, key, value, attention_mask, cu_seq_lens_q=None, max_length_q=None, **_):
-    """Attend as FlashAttention does, given nothing but the boundaries."""
-    assert attention_mask is None
-    boundaries = cu_seq_lens_q.tolist()
-    assert max_length_q == max(end - start for start, end in pairwise(boundaries))
-    outputs = [
-        scaled_dot_product_attention(
-            *(x[:, :, start:end] for x in (query, key, value)), is_causal=True, enable_gqa=True
-        )
-        for start, end in pairwise(boundaries)
-    ]
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
-
-
-@pytest.fixture(scope="module")
-def varlen_registered():
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import flash_attention_mask
-
-    AttentionInterface.register("varlen_by_hand", _varlen)
-    AttentionMaskInterface.register("varlen_by_hand", flash_attention_mask)
-
-
-KINDS = ["sdpa-cpu", "eager-cpu", "varlen_by_hand-cpu", "sdpa-cuda", "flex_attention-cuda"]
+KINDS = ["sdpa-cpu", "eager-cpu", "by_conversation-cpu", "by_conversation-cuda", "sdpa-cuda", "flex_attention-cuda"]
 
 
 @pytest.fixture(params=KINDS)
-def model(request, miniature, varlen_registered):
+def model(request, miniature):
     attention, device = request.param.split("-")
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a GPU")
-    model = miniature().to(device).train()
-    model.set_attn_implementation(attention)
+    model = miniature(attn_implementation="sdpa").to(device).train()
+    if attention == "by_conversation":
+        use_best_attention(model)
+    else:
+        model.set_attn_implementation(attention)
+    assert model.config._attn_implementation == attention
     return model
 
 
@@ -159,3 +141,18 @@ def test_no_conversation_predicts_the_first_token_of_the_next():
     positions, targets = predictions(rows[0], "cpu")
     assert positions.tolist() == [0, 1, 3]
     assert targets.tolist() == [6, 7, 9]
+
+
+def test_the_fast_kernel_and_the_plain_arithmetic_attend_alike():
+    query, key, value = (
+        torch.randn(1, heads, 37, 16, generator=torch.Generator().manual_seed(heads)) for heads in (6, 2, 2)
+    )
+    plain, fast = (attend(query, key, value, 0.25, 0.0) for attend in (_attend_on_cpu, _attend_on_gpu))
+    assert (plain - fast).abs().max() < 1e-5
+
+
+def test_a_model_that_looks_through_a_window_keeps_its_own_attention(miniature):
+    model = miniature(sliding_window=8, use_sliding_window=True)
+    before = model.config._attn_implementation
+    use_best_attention(model)
+    assert model.config._attn_implementation == before != "by_conversation"

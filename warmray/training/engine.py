@@ -14,6 +14,7 @@ from torch import nn
 
 from warmray.config import TrainConfig
 from warmray.models.loading import BaseCheckpoint, best_device, load_model
+from warmray.training.attention import use_best_attention
 from warmray.training.loss import loss_sum
 from warmray.training.packing import Row, model_inputs, predictions
 
@@ -85,6 +86,7 @@ def _trainable_model(base: BaseCheckpoint, train: TrainConfig, seed: int, settin
     with _partitioned_while_loading(settings) if partitioned else contextlib.nullcontext():
         # On a GPU weights go straight there, except where every rank is to hold no more than its share.
         model = load_model(base, None if partitioned else best_device())
+    use_best_attention(model)
     if train.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if train.method == "full":

@@ -34,7 +34,7 @@ from warmray.training.tokens import TokenisedCorpus, tokenise_corpus
 from warmray.training.worker import WorkerJob, run_worker
 from warmray.training.zero import deepspeed_settings
 
-RECIPE_VERSION = 4
+RECIPE_VERSION = 5
 """Part of every training's key: raise it when the loop changes what comes out."""
 MAX_WORKER_FAILURES = 3
 HOW_NOT_WHAT = {
