@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from filelock import FileLock
 
@@ -52,9 +53,7 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        NamedTemporaryFile(prefix=".writable-", dir=path).close()
     except OSError as error:
         raise storage_error(error, path) from error
     return path

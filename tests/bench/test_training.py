@@ -43,7 +43,7 @@ def test_random_weights_make_a_model_that_has_an_embedding_for_every_token_of_th
 
 def test_a_bench_takes_as_many_steps_as_asked_or_one_epoch(random_folder, tmp_path):
     config = load_config(overrides=[f"model.source={random_folder}"])
-    for asked in range(4, 60):
+    for asked in (4, 5, 20, 21, 22, 59):
         assert read_workload(make_task(config, asked, 1, tmp_path)).schedule.total_steps == asked
     workload = read_workload(make_task(config, None, 1, tmp_path))
     assert sum(len(batch) for batch in workload.batches) == len(workload.examples)

@@ -65,6 +65,7 @@ def test_without_a_device_nothing_is_placed(tiny, monkeypatch):
 def test_on_a_gpu_flash_attention_is_used_where_it_can_be(tiny, monkeypatch, dtype, is_installed, attention):
     monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: is_installed)
     device = torch.device("cuda:1")
+    monkeypatch.setattr("warmray.models.loading.best_device", lambda: device)
     asked = _arguments_of_loading(replace(tiny, dtype=dtype), monkeypatch, device)
     assert (asked["device_map"], asked["attn_implementation"]) == ({"": device}, attention)
 

@@ -22,7 +22,7 @@ from warmray.models.architecture import meta_model, read_shape
 from warmray.models.memory import BF16_BYTES, FP32_BYTES, MemorySetup, memory_use
 from warmray.training.loss import loss_sum
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.drill
 TOLERANCE = 0.15
 WORLD_SIZE = 2
 TRAIN = TrainConfig(method="full", row_length=256, max_length=256)

@@ -18,6 +18,7 @@ from warmray.config import ModelConfig
 from warmray.errors import InputError, InterruptedRunError
 from warmray.home import model_cache
 from warmray.models import sources
+from warmray.models.hub import Hub
 from warmray.models.loading import load_model, load_tokenizer, resolve_model
 from warmray.models.sources import fetch
 
@@ -297,17 +298,17 @@ def test_an_index_that_names_what_is_not_there_is_refused(hub, index, hint):
 
 def test_a_fetch_that_failed_leaves_no_part_of_a_file_and_goes_on(hub, monkeypatch):
     base = from_hub()
-    whole = sources._Hub.fetch
+    whole = Hub.fetch
 
     def breaks_off(self, name, folder):
         (folder / name).write_bytes(b"half")
         raise InputError("cable pulled")
 
-    monkeypatch.setattr(sources._Hub, "fetch", breaks_off)
+    monkeypatch.setattr(Hub, "fetch", breaks_off)
     with pytest.raises(InputError, match="cable pulled"):
         load_model(base)
     assert not list(model_cache().rglob("*.safetensors"))
-    monkeypatch.setattr(sources._Hub, "fetch", whole)
+    monkeypatch.setattr(Hub, "fetch", whole)
     load_model(base)
 
 

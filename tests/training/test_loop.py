@@ -153,7 +153,8 @@ def wide(tiny_folder, tmp_path_factory):
     config.update({"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 24, "head_dim": 192})
     config.update({"vocab_size": 4096})  # as in large models, no tensor is a large share of the whole
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder, max_shard_size="100MB")
+    # In another dtype than it is trained in: otherwise files would only be mapped, and nothing of them held.
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder, max_shard_size="100MB")
     AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(folder)
     return resolve_model(ModelConfig(source=str(folder), dtype="float32"))
 
@@ -199,11 +200,12 @@ def test_every_zero_stage_trains_the_same(task_with, alone, tmp_path, stage):
     assert _difference(alone[0], tmp_path) < 1e-4
 
 
+@pytest.mark.drill
 def test_under_zero_3_no_worker_ever_holds_the_whole_model(wide, task_with, tmp_path):
     task = replace(task_with(zero_stage=3, doses="[0.5]"), base=wide, validation=[])
-    whole = sum(path.stat().st_size for path in wide.folder.glob("*.safetensors"))
+    whole = 2 * sum(path.stat().st_size for path in wide.folder.glob("*.safetensors"))  # in float32
     record = _run(task, 2, tmp_path)
-    assert 0.45 * whole < record.loading_bytes < 0.75 * whole  # its half, and one tensor at a time
+    assert 0.45 * whole < record.loading_bytes < 0.9 * whole  # its half, DeepSpeed's buckets, and one tensor at a time
 
 
 @pytest.mark.parametrize(("stage", "offload"), [(2, "[optimizer]"), (3, "[optimizer,parameters]")])

@@ -172,6 +172,7 @@ def _damage_and_fail(home: Path):
     return post  # inside a function, so that it is sent to the workers whole
 
 
+@pytest.mark.drill
 def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(uninterrupted, tiny, tiny_folder, home):
     home.mkdir()
     resumed = _train(_config(tiny_folder), tiny, _damage_and_fail(home))
