@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from peft import PeftModel
@@ -99,43 +94,6 @@ def test_a_module_that_does_not_exist_is_refused_before_any_worker_starts(ray_se
         _train(_config(tiny_folder, **{"train.target_modules": "[q_prj]"}), tiny)
 
 
-class _Killer:
-    """At the given step it kills one training worker with SIGKILL, once."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-        self.killed: list[int] = []
-
-    def __enter__(self) -> _Killer:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        tracker = Tracker("warmray")
-        while not self._stop.wait(0.2) and not self.killed:
-            running = tracker.client.search_runs([tracker.experiment_id], "attributes.status = 'RUNNING'")
-            if any(run.data.metrics.get("epoch", 0) * 168 / 8 >= self.step for run in running):
-                self._kill()
-
-    def _kill(self) -> None:
-        for process in psutil.process_iter(["pid", "cmdline"]):
-            with contextlib.suppress(psutil.Error):
-                if "RayTrainWorker" in " ".join(process.info["cmdline"] or []) and _is_ours(process):
-                    os.kill(process.info["pid"], signal.SIGKILL)
-                    self.killed.append(process.info["pid"])
-                    return
-
-
-def _is_ours(process: psutil.Process) -> bool:
-    return any(parent.pid == os.getpid() for parent in process.parents())
-
-
 def _difference(one: TrainedArm, other: TrainedArm) -> float:
     """Return the largest difference between any two tensors of the same adapter."""
     largest = 0.0
@@ -144,16 +102,6 @@ def _difference(one: TrainedArm, other: TrainedArm) -> float:
         assert a.keys() == b.keys()
         largest = max(largest, *((a[name] - b[name]).abs().max().item() for name in a))
     return largest
-
-
-def test_a_killed_worker_resumes_to_the_same_adapter_in_the_same_run(uninterrupted, tiny, tiny_folder, home):
-    with _Killer(step=5) as killer:
-        resumed = _train(_config(tiny_folder), tiny)
-    assert killer.killed, "the drill killed nobody"
-    assert _difference(uninterrupted, resumed) <= 1e-6
-    tracker = Tracker("warmray")
-    runs = tracker.client.search_runs([tracker.experiment_id])
-    assert [run.info.status for run in runs] == ["FINISHED"]
 
 
 def _damage_and_fail(home: Path):
