@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -107,11 +108,20 @@ def _difference(one: TrainedArm, other: TrainedArm) -> float:
 def _damage_and_fail(home: Path):
     """Return a post that, when step 9 is told, spoils the newest checkpoint and fails the worker, once."""
 
+    def registered(step: int) -> list[Path]:
+        known = "".join(path.read_text() for path in home.glob("trainings/*/checkpoint_manager_snapshot.json"))
+        states = (
+            path for path in home.glob("trainings/*/checkpoint_*/warmray_state.json") if path.parent.name in known
+        )
+        return [path.parent for path in states if json.loads(path.read_text())["step"] == step]
+
     def post(update) -> None:
         with (home / "remarks").open("a") as remarks:
             remarks.write(update.remark + "\n")
         if update.done == 9 and not (home / "damaged").exists():
-            newest = max(home.glob("trainings/*/checkpoint_*/"), key=lambda path: path.stat().st_mtime_ns)
+            while not (found := registered(8)):  # it travels while training goes on
+                time.sleep(0.1)
+            newest = found[0]
             shard = newest / "state-0.safetensors"
             shard.write_bytes(shard.read_bytes()[:-1])
             (home / "damaged").write_text(str(newest))
