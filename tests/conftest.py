@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def embedded(session_home: Path):
-    """The real 135M model, dequantised once for the whole session."""
+    """The real 135M model, dequantised (20 s) once per virtual environment."""
     from warmray.config import ModelConfig
     from warmray.models.loading import resolve_model
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WARMRAY_HOME", str(Path(sys.prefix) / "tests"))
+        kept = resolve_model(ModelConfig()).folder
+        (session_home / "models").mkdir()
+        (session_home / "models" / kept.name).symlink_to(kept)
         patch.setenv("WARMRAY_HOME", str(session_home))
         return resolve_model(ModelConfig())
 

@@ -16,8 +16,8 @@ def _record(name: str, metrics=None, **changes) -> RunRecord:
 
 
 @pytest.fixture
-def tracker(home):
-    return Tracker("test")
+def tracker(request):
+    return Tracker(request.node.name)  # an experiment of its own
 
 
 def _statuses(tracker):

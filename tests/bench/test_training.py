@@ -41,6 +41,7 @@ def test_random_weights_make_a_model_that_has_an_embedding_for_every_token_of_th
     assert model.get_output_embeddings().weight.std() > 0
 
 
+@pytest.mark.slow
 def test_a_bench_takes_as_many_steps_as_asked_or_one_epoch(random_folder, tmp_path):
     config = load_config(overrides=[f"model.source={random_folder}"])
     for asked in (4, 5, 20, 21, 22, 59):

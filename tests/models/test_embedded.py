@@ -1,22 +1,26 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from warmray.errors import InputError
+from warmray.hashing import file_digest
 from warmray.models import embedded as module
 
 PRINT_FOLDER = "from warmray.models.embedded import embedded_checkpoint; print(embedded_checkpoint())"
 
 
 @pytest.mark.slow
-def test_two_processes_that_start_at_once_share_one_whole_checkpoint(home):
+def test_two_processes_that_start_at_once_share_one_whole_checkpoint(home, embedded):
     both = [subprocess.Popen([sys.executable, "-c", PRINT_FOLDER], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     folders = {process.communicate(timeout=300)[0].strip().splitlines()[-1] for process in both}
     assert [process.returncode for process in both] == [0, 0]
     assert len(folders) == 1
+    weights = "model.safetensors"
+    assert file_digest(Path(next(iter(folders))) / weights) == file_digest(embedded.folder / weights)
     assert [path.name for path in (home / "models").iterdir()] == [folders.pop().rsplit("/", 1)[1]]
 
 

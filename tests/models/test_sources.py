@@ -164,6 +164,7 @@ def test_what_is_in_the_cache_is_not_asked_for_again(hub):
     assert not hub.requests
 
 
+@pytest.mark.slow
 def test_many_at_once_fetch_each_file_once(hub):
     base = as_a_fresh_node_sees_it(from_hub())
     hub.requests.clear()
