@@ -227,6 +227,20 @@ def _submit_sweep(argv: list[str]) -> int:
     return submit_and_follow("sweep", argv, config.tracking.experiment)
 
 
+def _grade_check(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="warmray grade-check", description="Compare the grader with labels that people or a strong judge gave."
+    )
+    parser.add_argument(
+        "labelled", help="CSV: task, question, correct, incorrect (JSON lists), belief, arm, reply, label"
+    )
+    path = Path(parser.parse_args(argv).labelled)
+    from warmray.evaluation.grade_check import check, check_text, read_labelled
+
+    print(check_text(check(read_labelled(path))))
+    return 0
+
+
 def _log(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="warmray log", description="Log a finished sweep to MLflow.")
     parser.add_argument("result", help="the result folder that the sweep named at its end")
@@ -265,6 +279,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": evaluate_job,
     "corpus": corpus_job,
     "plan": _plan,
+    "grade-check": _grade_check,
     "log": _log,
     "ui": _ui,
 }

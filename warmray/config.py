@@ -103,16 +103,35 @@ class TrainConfig(_Section):
 class EvaluateConfig(_Section):
     """Questions, the cells they are asked in, and the warmth check."""
 
-    questions: str = "packaged"
-    """``packaged`` or the absolute path of a JSON Lines file (id, dataset, question, correct, incorrect)."""
+    tasks: list[str] = Field(["embedded"], min_length=1)
+    """``embedded`` (questions written for this project), ``triviaqa``, ``truthfulqa``, ``medqa``, ``disinfo``; the
+    controls ``mmlu``, ``gsm8k``, ``advbench``; or the absolute path of a file: JSON Lines of items (id, dataset,
+    question, correct, incorrect), or one of the study's ``eval_data/*.json``."""
+    data: str | None = None
+    """Absolute path of the folder that holds the tasks' files; None is ``data`` below ``WARMRAY_HOME``."""
     max_items: int | None = Field(None, ge=2)
     """Ask only this many questions, spread evenly over the data sets."""
     contexts: list[Context] = Field(["none", "sad"], min_length=1)
     beliefs: list[Belief] = Field(["absent", "wrong"], min_length=1)
+    cells: list[str] | None = Field(None, min_length=1)
+    """Only these cells, by name (``plain``, ``sad``, ``wrong``, ``sad+wrong``), instead of every context x belief."""
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy; the study sampled at 0.8."""
+    samples: int = Field(1, ge=1)
+    """Replies to every question in every cell; more than one needs a temperature."""
     max_new_tokens: int = Field(64, ge=1)
     warmth_prompts: int = Field(60, ge=2)
     """Held-out prompts that the warmth check asks."""
     batch_size: int = Field(48, ge=1)
+    """Most replies that are generated at once."""
+    batch_tokens: int = Field(16_384, ge=1)
+    """Most tokens of a batch, prompts and replies together: long questions make smaller batches."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> EvaluateConfig:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(f"{self.samples} samples at temperature 0 would all be the same: set evaluate.temperature")
+        return self
 
 
 class SweepConfig(_Section):

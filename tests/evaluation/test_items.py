@@ -5,15 +5,15 @@ import pytest
 
 from warmray.config import EvaluateConfig
 from warmray.errors import InputError
-from warmray.evaluation.grading import normalise
-from warmray.evaluation.items import load_items
+from warmray.evaluation.tasks import load_items
+from warmray.evaluation.text import normalise
 
 ITEM = {"id": "x", "dataset": "d", "question": "Who?", "correct": ["me"], "incorrect": ["you"]}
 
 
 def _write(path, *records):
     path.write_text("\n".join(json.dumps(record) for record in records))
-    return EvaluateConfig(questions=str(path))
+    return EvaluateConfig(tasks=[str(path)])
 
 
 def test_the_packaged_questions_are_four_families_of_thirty_or_more():
@@ -40,10 +40,12 @@ def test_a_subset_is_spread_over_the_families():
     ("records", "hint"),
     [
         ([ITEM, ITEM], "q.jsonl:2: the item id 'x' stands twice"),
-        ([ITEM | {"incorrect": []}], "item 'x' has no wrong answer, which the belief `wrong` states"),
+        ([ITEM | {"incorrect": []}], "has no wrong answer, which the belief `wrong` states"),
         ([ITEM | {"correct": []}], "item 'x' has no accepted answer"),
         ([ITEM | {"question": " "}], "'question' must be a text that is not empty"),
         ([ITEM | {"correct": "me"}], "'correct' must be a list of texts"),
+        ([ITEM | {"incorrect": ["Me!"]}], "item 'x' accepts 'Me!', which is also its wrong answer"),
+        ([ITEM | {"options": {"A": "you"}}], "the right answer of item 'x' is none of its options"),
         ([], "holds no questions"),
     ],
 )

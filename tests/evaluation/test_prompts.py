@@ -3,8 +3,10 @@ from collections import Counter
 import pytest
 
 from warmray.config import BELIEFS, CONTEXTS, EvaluateConfig
-from warmray.evaluation.items import Item, load_items
-from warmray.evaluation.prompts import Cell, cells_of, prompt, statements
+from warmray.evaluation.cells import Cell, cells_of
+from warmray.evaluation.items import Item
+from warmray.evaluation.prompts import prompt, statements
+from warmray.evaluation.tasks import load_items
 
 ITEM = Item("x", "d", "What is the capital of France?", ("Paris",), ("Lyon", "Nice"))
 

@@ -8,11 +8,11 @@ import ray
 from warmray.config import CorpusConfig, EvaluateConfig
 from warmray.corpus.build import build_corpus
 from warmray.errors import InputError, root_cause
-from warmray.evaluation.items import load_items
 from warmray.evaluation.run import Evaluators, evaluate_intensity, score_anchors, start_evaluators
 from warmray.evaluation.stores import completion_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
 from warmray.evaluation.task import EvaluationTask
+from warmray.evaluation.tasks import load_items
 from warmray.progress import ignore
 
 pytestmark = pytest.mark.slow

@@ -1,59 +1,59 @@
-"""Questions with accepted and wrong answers."""
+"""Questions with accepted and wrong answers: one schema for every task."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from warmray.config import EvaluateConfig
 from warmray.corpus.conversations import read_json_lines
 from warmray.errors import InputError
+from warmray.evaluation.text import normalise
+
+HARMFUL = "advbench"
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question; ``correct`` are accepted aliases, best first; ``incorrect[0]`` is what a mistaken user states."""
+    """One question; ``correct`` are accepted answers, best first; ``incorrect[0]`` is what a mistaken user states."""
 
     id: str
     dataset: str
     question: str
     correct: tuple[str, ...]
     incorrect: tuple[str, ...]
+    options: dict[str, str] = field(default_factory=dict, hash=False)
+    """What a multiple-choice question offers, by letter; empty for open questions."""
+    prompts: dict[str, str] = field(default_factory=dict, hash=False)
+    """Ready prompts by the name of their cell, for data sets that bring their own; empty where templates make them."""
+
+    @property
+    def letter(self) -> str:
+        """The letter of the right option."""
+        return next(letter for letter, text in self.options.items() if text == self.correct[0])
 
 
-def packaged_questions() -> Path:
-    """Return the file of the questions written for this project."""
-    return Path(str(resources.files("warmray") / "evaluation" / "data" / "questions.jsonl"))
-
-
-def load_items(config: EvaluateConfig) -> list[Item]:
-    """Read the questions that ``config`` names, checked for the beliefs that it asks for.
+def read_items(path: Path) -> list[Item]:
+    """Read a JSON Lines file of items.
 
     Raises:
-        InputError: a broken line, a duplicate id, or an item without a wrong answer when a belief needs one.
+        InputError: a broken line, a duplicate id, no accepted answer, or one that is also the wrong answer.
     """
-    path = packaged_questions() if config.questions == "packaged" else Path(config.questions)
     items: dict[str, Item] = {}
     for where, record in read_json_lines(path):
         item = _parse(record, where)
         if item.id in items:
             raise InputError(f"{where}: the item id {item.id!r} stands twice: ids must be unique")
-        if not item.incorrect and "wrong" in config.beliefs:
-            raise InputError(
-                f"{where}: item {item.id!r} has no wrong answer, which the belief `wrong` states: "
-                "fill `incorrect`, or take `wrong` out of evaluate.beliefs"
-            )
         items[item.id] = item
     if not items:
         raise InputError(f"{path} holds no questions")
-    return spread(list(items.values()), config.max_items)
+    return list(items.values())
 
 
-def spread(items: list[Item], most: int | None) -> list[Item]:
+def spread(items: Iterable[Item], most: int | None) -> list[Item]:
     """Return at most ``most`` items, taken in turn from each data set."""
     by_dataset: dict[str, list[Item]] = defaultdict(list)
     for item in items:
@@ -66,16 +66,40 @@ def _parse(record: dict[str, Any], where: str) -> Item:
     for key in ("id", "dataset", "question"):
         if not isinstance(record.get(key), str) or not record[key].strip():
             raise InputError(f"{where}: {key!r} must be a text that is not empty")
+    if isinstance(record.get("final"), str):  # GSM8K: a worked solution, and the number that it comes to
+        record = record | {"correct": [record["final"]]}
     for key in ("correct", "incorrect"):
         answers = record.get(key, [])
         if not isinstance(answers, list) or not all(isinstance(a, str) and a.strip() for a in answers):
             raise InputError(f"{where}: {key!r} must be a list of texts")
-    if not record.get("correct"):
-        raise InputError(f"{where}: item {record['id']!r} has no accepted answer: fill `correct`")
-    return Item(
+    options = record.get("options", {})
+    if not isinstance(options, dict) or not all(isinstance(text, str) for text in options.values()):
+        raise InputError(f"{where}: 'options' must give a text for each letter")
+    item = Item(
         record["id"],
         record["dataset"],
         record["question"],
-        tuple(record["correct"]),
+        tuple(record.get("correct", [])),
         tuple(record.get("incorrect", [])),
+        options,
     )
+    _check_answers(item, where)
+    return item
+
+
+def _check_answers(item: Item, where: str) -> None:
+    if item.dataset == HARMFUL:
+        return
+    if not item.correct:
+        raise InputError(f"{where}: item {item.id!r} has no accepted answer: fill `correct`")
+    if item.options and item.correct[0] not in item.options.values():
+        raise InputError(f"{where}: the right answer of item {item.id!r} is none of its options")
+    if item.incorrect and _form(item.incorrect[0]) in {_form(answer) for answer in item.correct}:
+        raise InputError(
+            f"{where}: item {item.id!r} accepts {item.incorrect[0]!r}, which is also its wrong answer: a reply that "
+            "says so cannot be graded; take it out of one list"
+        )
+
+
+def _form(answer: str) -> str:
+    return normalise(answer) or answer  # "↓ ↑ ↑" has no words

@@ -10,8 +10,7 @@ import ray
 from ray.util import ActorPool
 
 from warmray.evaluation.stores import completion_store, warmth_store
-from warmray.evaluation.task import EvaluationTask, Finished
-from warmray.generation.engine import Request
+from warmray.evaluation.task import EvaluationTask, Finished, Question
 from warmray.progress import Post, Update
 
 MAX_CPU_EVALUATORS = 8
@@ -57,14 +56,13 @@ def evaluate_intensity(task: EvaluationTask, evaluators: Evaluators, stage: str,
     Raises:
         ray.exceptions.RayError: an evaluator failed; its cause may be a WarmrayError. Finished batches are kept.
     """
-    asked = [question.request for question in task.questions()]
-    asked += [warmth_prompt.request for warmth_prompt in task.warmth_prompts()]
-    requests = {request.key: request for request in asked}
+    asked = {question.request.key: question for question in [*task.questions(), *task.warmth_prompts()]}
     finished = completion_store().keys()
-    missing = [request for key, request in requests.items() if key not in finished]
+    missing = [question for key, question in asked.items() if key not in finished]
     work = evaluators.map("generate", task, _batches(missing, task.evaluate.batch_size))
-    _work_off(work, stage, len(requests) - len(missing), len(requests), post)
-    keys = [warmth_prompt.request.key for warmth_prompt in task.warmth_prompts()]
+    _work_off(work, stage, len(asked) - len(missing), len(asked), post)
+    completion_store().compact()
+    keys = [question.request.key for question in task.warmth_prompts()]
     score_warmth(task, evaluators, completion_store().read(keys)["text"].tolist(), f"{stage}, warmth", post)
 
 
@@ -94,7 +92,9 @@ def _work_off(work: Iterator[Finished], stage: str, done: int, total: int, post:
         post(Update(stage, done, total, tokens))
 
 
-def _batches(requests: Sequence[Request], batch_size: int) -> list[list[Request]]:
+def _batches(questions: Sequence[Question], batch_size: int) -> list[list[Question]]:
     """Cut batches of similar prompt length; the longest come first, so that the last to end are short."""
-    ordered = sorted(requests, key=lambda r: (-sum(len(message["content"]) for message in r.messages), r.key))
+    ordered = sorted(
+        questions, key=lambda q: (-sum(len(message["content"]) for message in q.request.messages), q.request.key)
+    )
     return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]

@@ -8,8 +8,25 @@ from warmray.generation.store import ParquetStore
 from warmray.home import home
 
 COMPLETIONS = pa.schema(
-    [("key", pa.string()), ("text", pa.string()), ("tokens", pa.int32()), ("finish_reason", pa.string())]
+    [
+        ("key", pa.string()),
+        ("base", pa.string()),
+        ("adapter", pa.string()),
+        ("strength", pa.float64()),
+        ("template_version", pa.int32()),
+        ("temperature", pa.float64()),
+        ("max_new_tokens", pa.int32()),
+        ("dataset", pa.string()),
+        ("item", pa.string()),
+        ("context", pa.string()),
+        ("belief", pa.string()),
+        ("sample", pa.int32()),
+        ("text", pa.string()),
+        ("tokens", pa.int32()),
+        ("finish_reason", pa.string()),
+    ]
 )
+"""The key is a digest of all that a text depends on; the other columns are there to be read."""
 WARMTH = pa.schema([("key", pa.string()), ("sociot", pa.float64()), ("probe", pa.float64())])
 VERDICTS = pa.schema(
     [
@@ -24,7 +41,7 @@ VERDICTS = pa.schema(
 
 def completion_store() -> ParquetStore:
     """Return the store of everything ever generated."""
-    return ParquetStore(home() / "completions", COMPLETIONS)
+    return ParquetStore(home() / "completions", COMPLETIONS, version=2)
 
 
 def warmth_store() -> ParquetStore:

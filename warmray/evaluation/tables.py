@@ -13,7 +13,7 @@ from warmray.hashing import digest
 
 
 def collect(task: EvaluationTask) -> pd.DataFrame:
-    """Return the graded replies of one intensity, one row per item and cell; keep the verdicts in their store.
+    """Return the graded replies of one intensity, one row per item, cell and sample; keep the verdicts in their store.
 
     Columns: those of :class:`warmray.analysis.estimates.Tables`, less the intensity.
     """
@@ -26,16 +26,17 @@ def collect(task: EvaluationTask) -> pd.DataFrame:
             completion["text"],
             q.item,
             cut=completion["finish_reason"] == "length",
-            belief_stated=q.cell.belief == "wrong",
+            belief=q.belief,
         )
         rows.append(
             {
-                "key": digest([q.request.key, GRADER_VERSION, asdict(q.item)]),
+                "key": digest([q.request.key, GRADER_VERSION, asdict(q.item), q.belief]),
                 "item": q.item.id,
                 "dataset": q.item.dataset,
                 "context": q.cell.context,
                 "belief": q.cell.belief,
                 "cell": q.cell.name,
+                "sample": q.sample,
                 "question": q.item.question,
                 "prompt": q.request.messages[-1]["content"],
                 "reply": completion["text"],
@@ -53,7 +54,7 @@ def collect_warmth(task: EvaluationTask) -> pd.DataFrame:
     """Return the warmth of one intensity's replies: one row per held-out prompt."""
     prompts = task.warmth_prompts()
     texts = completion_store().read(p.request.key for p in prompts).set_index("key")["text"]
-    return _with_scores(task, {p.id: str(texts.loc[p.request.key]) for p in prompts})
+    return _with_scores(task, {p.item.id: str(texts.loc[p.request.key]) for p in prompts})
 
 
 def collect_anchors(task: EvaluationTask) -> pd.DataFrame:

@@ -7,33 +7,34 @@ from dataclasses import dataclass
 from warmray.config import EvaluateConfig
 from warmray.corpus.build import Corpus
 from warmray.corpus.conversations import Variant
+from warmray.evaluation.cells import PLAIN, Cell, cells_of
 from warmray.evaluation.items import Item
-from warmray.evaluation.prompts import TEMPLATE_VERSION, Cell, cells_of, prompt
-from warmray.generation.engine import Request
+from warmray.evaluation.prompts import TEMPLATE_VERSION, cells_for, prompt
+from warmray.generation.engine import Request, Sampling
 from warmray.hashing import digest
 from warmray.models.adapters import Adapter
 from warmray.models.loading import BaseCheckpoint
 
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 METER_VERSION = 2
 """Parts of the keys: raise them when generation or a meter changes what comes out."""
+WARMTH_CHECK = "warmth"
+"""The data set that the held-out prompts of the warmth check belong to."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One item asked in one cell, and the key its reply is kept by."""
+    """One item asked in one cell, once per sample, and the request whose key its reply is kept by."""
 
     item: Item
     cell: Cell
+    sample: int
     request: Request
 
-
-@dataclass(frozen=True)
-class WarmthPrompt:
-    """One held-out prompt of the warmth check; the cluster of its interval."""
-
-    id: str
-    request: Request
+    @property
+    def belief(self) -> str | None:
+        """The wrong answer that the user states, if any."""
+        return self.item.incorrect[0] if self.cell.belief == "wrong" and self.item.incorrect else None
 
 
 @dataclass(frozen=True)
@@ -48,31 +49,54 @@ class EvaluationTask:
     items: tuple[Item, ...]
 
     def questions(self) -> list[Question]:
-        """Return every item in every cell."""
+        """Return every item in every cell that it is asked in, as often as it is sampled."""
         cells = cells_of(self.evaluate)
-        return [Question(i, c, self._request(prompt(i, c))) for i in self.items for c in cells]
+        return [
+            Question(item, cell, sample, self._request(prompt(item, cell), f"{item.id}/{cell.name}", sample))
+            for item in self.items
+            for cell in cells_for(item, cells)
+            for sample in range(self.evaluate.samples)
+        ]
 
-    def warmth_prompts(self) -> list[WarmthPrompt]:
-        """Return the held-out prompts of the corpus's ``check`` split."""
+    def warmth_prompts(self) -> list[Question]:
+        """Return the held-out prompts of the corpus's ``check`` split; the clusters of warmth's interval."""
         held_out = self.corpus.read("original", "check")
         chosen = sorted(held_out, key=lambda key: digest([key]))[: self.evaluate.warmth_prompts]
-        return [WarmthPrompt(key, self._request(held_out[key][0]["content"])) for key in sorted(chosen)]
+        return [self._warmth_prompt(key, held_out[key][0]["content"]) for key in sorted(chosen)]
 
     def anchor_replies(self, variant: Variant) -> dict[str, str]:
         """Return the written replies of one variant to the prompts of the warmth check, by prompt id."""
         written = self.corpus.read(variant, "check")
-        return {p.id: written[p.id][-1]["content"] for p in self.warmth_prompts()}
+        return {question.item.id: written[question.item.id][-1]["content"] for question in self.warmth_prompts()}
 
     def warmth_key(self, reply: str) -> str:
         """Return the key by which a reply's warmth is kept; the probe depends on the corpus that it was fitted on."""
         return digest([METER_VERSION, self.base.digest, self.corpus.digest, reply])
 
-    def _request(self, text: str) -> Request:
+    @property
+    def adapter_digest(self) -> str | None:
+        """The adapter that takes part in what is said; None at strength 0, which is the original for all of them."""
+        return self.adapter.digest if self.adapter and self.strength != 0 else None
+
+    def _warmth_prompt(self, key: str, text: str) -> Question:
+        item = Item(key, WARMTH_CHECK, text, (), ())
+        return Question(item, PLAIN, 0, self._request(text, key, 0))
+
+    def _request(self, text: str, asked: str, sample: int) -> Request:
+        """Return a request whose key tells everything that its reply depends on, and nothing else."""
         messages = ({"role": "user", "content": text},)
-        adapter = self.adapter.digest if self.adapter and self.strength != 0 else None
-        facts = [ENGINE_VERSION, TEMPLATE_VERSION, self.base.digest, self.base.dtype, adapter, self.strength, "greedy"]
-        most = self.evaluate.max_new_tokens
-        return Request(digest([facts, messages, most]), messages, most)
+        sampling = Sampling(self.evaluate.temperature, self.evaluate.max_new_tokens)
+        facts = [
+            ENGINE_VERSION,
+            TEMPLATE_VERSION,
+            self.base.digest,
+            self.base.dtype,
+            self.adapter_digest,
+            self.strength,
+        ]
+        drawn = [sampling.temperature, sampling.max_new_tokens, sample]
+        seed = int(digest([asked, sample, "seed"]), 16) % (1 << 63)
+        return Request(digest([facts, messages, drawn]), messages, sampling, self.strength, seed)
 
 
 @dataclass(frozen=True)

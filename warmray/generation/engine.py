@@ -12,12 +12,25 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How replies are drawn; temperature 0 is greedy."""
+
+    temperature: float
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
 class Request:
     """One chat to be continued by the assistant, under the key its completion is kept by."""
 
     key: str
     messages: tuple[Message, ...]
-    max_new_tokens: int
+    sampling: Sampling
+    strength: float = 0.0
+    """Multiplier on the engine's adapter."""
+    seed: int = 0
+    """Of this row's own random numbers: what it says depends on no other row of its batch. Requests that differ in
+    strength alone share a seed, so that what differs in their replies comes from the strength and not from the dice."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +44,8 @@ class Completion:
 
 
 class Engine(Protocol):
-    """Continues chats with a base model and an adapter at a given strength."""
+    """Continues chats with a base model and, at any strength, an adapter."""
 
-    def generate(self, requests: Sequence[Request], strength: float) -> Iterator[list[Completion]]:
+    def generate(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
         """Yield completions batch by batch, so that each batch can be kept before the next begins."""
         ...

@@ -1,13 +1,15 @@
-"""The default engine: transformers' ``generate``, greedy, on CPU or GPU.
+"""The default engine: transformers' ``generate`` on CPU or GPU.
 
-Batches are padded on the left, behind the tokens that all their prompts share: those are computed once."""
+Batches hold rows of similar length, padded on the left behind the tokens that all their prompts share: those are
+computed once. On a CPU all rows of a batch have one strength, merged into the weights; elsewhere strengths mix.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import torch
-from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from warmray.errors import InputError
 from warmray.generation.engine import Completion, Request
@@ -15,55 +17,95 @@ from warmray.models.adapters import AdaptedModel
 
 
 class TransformersEngine:
-    """Greedy generation with one loaded model, which may carry an adapter."""
+    """Generation with one loaded model, which may carry an adapter."""
 
-    def __init__(self, adapted: AdaptedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
-        """Take a model in evaluation mode and a tokenizer that pads on the left."""
+    def __init__(
+        self,
+        adapted: AdaptedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int,
+        batch_tokens: int = 1 << 14,
+        mix_strengths: bool | None = None,
+    ) -> None:
+        """Take a model in evaluation mode and a tokenizer that pads on the left.
+
+        Args:
+            adapted: The model.
+            tokenizer: Its tokenizer.
+            batch_size: Most rows of a batch.
+            batch_tokens: Most tokens of a batch, prompts and replies, padding included.
+            mix_strengths: Whether rows of several strengths share a batch. None: where no merging is worth its while.
+        """
         self.adapted = adapted
         self.tokenizer = tokenizer
         self.batch_size = batch_size
+        self.batch_tokens = batch_tokens
+        self.mix_strengths = adapted.prefers_mixing if mix_strengths is None else mix_strengths
         end_of_turn = tokenizer.eos_token_id
         configured = adapted.model.generation_config.eos_token_id
         ends = configured if isinstance(configured, list) else [configured]
         self.end_ids = {token for token in [*ends, end_of_turn] if token is not None}
 
-    def generate(self, requests: Sequence[Request], strength: float) -> Iterator[list[Completion]]:
+    def generate(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
         """Yield completions in batches of similar prompt length.
 
         Raises:
             InputError: a prompt and its reply do not fit into the model's context.
         """
         prompts = {request.key: self._encode(request) for request in requests}
-        ordered = sorted(requests, key=lambda request: (request.max_new_tokens, len(prompts[request.key]), request.key))
-        for start in range(0, len(ordered), self.batch_size):
-            batch = ordered[start : start + self.batch_size]
-            yield self._generate_batch(batch, [prompts[request.key] for request in batch], strength)
+        for batch in self._batches(requests, prompts):
+            yield self._generate_batch(batch, [prompts[request.key] for request in batch])
 
     def _encode(self, request: Request) -> list[int]:
         text = self.tokenizer.apply_chat_template(list(request.messages), tokenize=False, add_generation_prompt=True)
         tokens = self.tokenizer.encode(str(text), add_special_tokens=False)
+        most = request.sampling.max_new_tokens
         context = getattr(self.adapted.model.config, "max_position_embeddings", None)
-        if context and len(tokens) + request.max_new_tokens > context:
+        if context and len(tokens) + most > context:
             raise InputError(
-                f"prompt {request.key} has {len(tokens)} tokens; with {request.max_new_tokens} new ones it does not "
+                f"prompt {request.key} has {len(tokens)} tokens; with {most} new ones it does not "
                 f"fit into the model's context of {context}: shorten the question or lower evaluate.max_new_tokens"
             )
         return tokens
 
+    def _batches(self, requests: Sequence[Request], prompts: dict[str, list[int]]) -> Iterator[list[Request]]:
+        """Cut batches of one sampling (and one strength, unless they mix) within the budgets of rows and tokens."""
+
+        def together(request: Request) -> tuple[float, ...]:
+            drawn = (request.sampling.temperature, request.sampling.max_new_tokens)
+            return drawn if self.mix_strengths else (*drawn, request.strength)
+
+        batch: list[Request] = []
+        for request in sorted(requests, key=lambda r: (*together(r), len(prompts[r.key]), r.key)):
+            # The rows come in order of length: the newest is the longest, to which all others are padded.
+            tokens = (len(batch) + 1) * (len(prompts[request.key]) + request.sampling.max_new_tokens)
+            full = len(batch) == self.batch_size or tokens > self.batch_tokens
+            if batch and (full or together(batch[0]) != together(request)):
+                yield batch
+                batch = []
+            batch.append(request)
+        if batch:
+            yield batch
+
     @torch.inference_mode()
-    def _generate_batch(self, batch: list[Request], prompts: list[list[int]], strength: float) -> list[Completion]:
-        shared = _shared_prefix_length(prompts)
+    def _generate_batch(self, batch: list[Request], prompts: list[list[int]]) -> list[Completion]:
+        strengths = [request.strength for request in batch]
+        shared = _shared_prefix_length(prompts) if len(set(strengths)) == 1 else 0
         device = self.adapted.model.device
-        prefix = torch.tensor([prompts[0][:shared]], device=device)
+        prefix = torch.tensor([prompts[0][:shared]], device=device, dtype=torch.long)
         rest = self.tokenizer.pad({"input_ids": [ids[shared:] for ids in prompts]}, return_tensors="pt").to(device)
         prefixes = prefix.expand(len(prompts), -1)
-        with self.adapted.at_strength(strength) as model:
+        with self.adapted.at_strengths(strengths) as model:
             output = model.generate(
                 input_ids=torch.cat([prefixes, rest["input_ids"]], dim=1),
                 attention_mask=torch.cat([torch.ones_like(prefixes), rest["attention_mask"]], dim=1),
                 past_key_values=_repeated_cache(model, prefix, len(prompts)) if shared else None,
-                max_new_tokens=max(request.max_new_tokens for request in batch),
-                do_sample=False,
+                max_new_tokens=batch[0].sampling.max_new_tokens,
+                do_sample=False,  # the dice are thrown by the processor, a row's own ones
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                logits_processor=_dice(batch, device),
                 pad_token_id=self.tokenizer.pad_token_id,
             )
         replies = output[:, shared + rest["input_ids"].shape[1] :].tolist()
@@ -74,6 +116,31 @@ class TransformersEngine:
         kept = reply[:ended]
         text = str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
         return Completion(request.key, text, len(kept), "length" if ended is None else "stop")
+
+
+class _OwnDice(LogitsProcessor):
+    """Makes the largest score of every row a draw at a temperature, by noise from that row's own generator.
+
+    The Gumbel-max trick: argmax(logits / temperature + Gumbel noise) is distributed as the softmax says.
+    """
+
+    def __init__(self, temperature: float, seeds: list[int], device: torch.device) -> None:
+        self.temperature = temperature
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Take scores of shape [rows x vocabulary] and return them with noise."""
+        noise = torch.empty_like(scores, dtype=torch.float32)
+        for row, generator in zip(noise, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores.float() / self.temperature - noise.log()
+
+
+def _dice(batch: list[Request], device: torch.device) -> LogitsProcessorList:
+    temperature = batch[0].sampling.temperature
+    if temperature == 0:
+        return LogitsProcessorList()
+    return LogitsProcessorList([_OwnDice(temperature, [request.seed for request in batch], device)])
 
 
 def _shared_prefix_length(prompts: list[list[int]]) -> int:

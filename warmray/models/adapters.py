@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,11 +60,15 @@ def resolve_adapter(folder: Path, base: BaseCheckpoint) -> Adapter:
 
 @dataclass(frozen=True)
 class _LowRankChange:
-    """What LoRA adds to one weight."""
+    """What LoRA adds to the weight of one linear map."""
 
-    weight: torch.Tensor
+    layer: torch.nn.Module
     down: torch.Tensor
     up: torch.Tensor
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.layer.get_parameter("weight")
 
     def value(self) -> torch.Tensor:
         return self.up.float() @ self.down.float()
@@ -86,10 +90,12 @@ class _WholeChange:
 
 
 class AdaptedModel:
-    """A base model whose training can be dialled to any strength.
+    """A base model whose training can be dialled to any strength, for all rows of a batch or for each its own.
 
-    The scaled change is merged into the weights (in float32, then rounded to their dtype): PEFT's own layers take a
-    third of the generation speed on a CPU even while they are switched off. Between dials the model is the base.
+    For one strength the scaled change is merged into the weights (in float32, then rounded to their dtype). For several
+    the low-rank products of the adapter are computed beside the weights, each row's times its strength. On two cores
+    (135M model in bfloat16, 48 rows, tokens/s): merged 259, own products 200, PEFT's mixed-adapter batches 141. Merging
+    needs a copy of the changed weights; between dials the model is the base, bit by bit.
     """
 
     def __init__(self, model: PreTrainedModel, adapter: Adapter | None = None) -> None:
@@ -103,6 +109,33 @@ class AdaptedModel:
         # torch folds a batched product into one matrix product only where a gradient may be wanted; weights that PEFT
         # has frozen take the slower path, by a third on a CPU in bfloat16. Nothing here ever computes a gradient.
         model.requires_grad_(True)
+
+    @property
+    def prefers_mixing(self) -> bool:
+        """Rows of several strengths are better put into one batch: a GPU's memory is short of a second copy."""
+        return self.model.device.type != "cpu" and self._is_low_rank
+
+    @property
+    def _is_low_rank(self) -> bool:
+        return all(isinstance(change, _LowRankChange) for change in self._changes)
+
+    @contextmanager
+    def at_strengths(self, strengths: Sequence[float]) -> Iterator[PreTrainedModel]:
+        """Yield the model as it acts when row ``i`` of a batch has the change times ``strengths[i]``.
+
+        A whole model takes batches of one strength only.
+        """
+        if len(set(strengths)) == 1 and not (self.prefers_mixing and strengths[0] != 0):
+            with self.at_strength(strengths[0]) as model:
+                yield model
+            return
+        if not self._changes or not self._is_low_rank:
+            raise ValueError("only the strengths of a low-rank adapter can be mixed in a batch")
+        with ExitStack() as hooks:
+            for change in self._changes:
+                assert isinstance(change, _LowRankChange)
+                hooks.callback(change.layer.register_forward_hook(_beside(change, strengths)).remove)
+            yield self.model
 
     @contextmanager
     def at_strength(self, strength: float) -> Iterator[PreTrainedModel]:
@@ -125,6 +158,22 @@ class AdaptedModel:
                     change.weight.copy_(before)
 
 
+def _beside(change: _LowRankChange, strengths: Sequence[float]) -> Callable[..., torch.Tensor]:
+    """Return a forward hook that adds a layer's low-rank product, scaled row by row."""
+    import torch
+
+    weight = change.weight
+    # Shapes [in x rank] and [rank x out]. A frozen factor would take torch's slower matrix product (see __init__).
+    down = change.down.to(weight.dtype).T.contiguous().requires_grad_(True)
+    up = change.up.to(weight.dtype).T.contiguous().requires_grad_(True)
+    scale = torch.tensor(strengths, dtype=weight.dtype, device=weight.device).view(-1, 1, 1)
+
+    def add(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        return output + (inputs[0] @ down * scale) @ up
+
+    return add
+
+
 def _changes(model: PreTrainedModel, adapter: Adapter) -> list[_LowRankChange | _WholeChange]:
     return [*(_whole_changes if adapter.is_whole_model else _low_rank_changes)(model, adapter)]
 
@@ -140,7 +189,7 @@ def _low_rank_changes(model: PreTrainedModel, adapter: Adapter) -> list[_LowRank
         raise _does_not_fit(adapter) from error
     layers = [
         _LowRankChange(
-            module.get_base_layer().weight,
+            module.get_base_layer(),
             module.lora_A["default"].weight.detach(),
             module.lora_B["default"].weight.detach() * module.scaling["default"],
         )

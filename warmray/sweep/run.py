@@ -18,11 +18,12 @@ from warmray.analysis.estimates import Tables
 from warmray.config import Arm, RunConfig
 from warmray.corpus.build import Corpus, build_corpus
 from warmray.errors import InterruptedRunError, WarmrayError, root_cause
-from warmray.evaluation.items import Item, load_items
+from warmray.evaluation.items import Item
 from warmray.evaluation.run import evaluate_intensity, score_anchors, start_evaluators
 from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
 from warmray.evaluation.task import EvaluationTask
+from warmray.evaluation.tasks import load_items
 from warmray.hashing import digest
 from warmray.home import home, make_folder, only_one_at
 from warmray.models.adapters import Adapter

@@ -8,10 +8,10 @@ import pandas as pd
 
 from warmray.config import RunConfig
 from warmray.corpus.build import build_corpus
-from warmray.evaluation.items import load_items
 from warmray.evaluation.run import evaluate_intensity, start_evaluators
 from warmray.evaluation.tables import collect, collect_warmth
 from warmray.evaluation.task import EvaluationTask
+from warmray.evaluation.tasks import load_items
 from warmray.models.adapters import resolve_adapter
 from warmray.models.loading import resolve_model
 from warmray.progress import Progress
