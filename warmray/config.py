@@ -100,6 +100,20 @@ class TrainConfig(_Section):
         return sorted(set(doses))
 
 
+class EndpointConfig(_Section):
+    """A model behind an OpenAI-compatible address; its key comes from ``OPENAI_API_KEY`` alone."""
+
+    model: str
+    """As the endpoint calls it. There is no default: a judge must be chosen, and not be the judged model."""
+    base_url: str | None = None
+    """None is OpenAI; ``http://127.0.0.1:8000/v1``, say, is a vLLM server of one's own."""
+    concurrency: int = Field(8, ge=1)
+    """Most requests under way at once."""
+    timeout_s: float = Field(120.0, gt=0)
+    price_per_million_prompt_tokens: float | None = Field(None, ge=0)
+    price_per_million_completion_tokens: float | None = Field(None, ge=0)
+
+
 class EvaluateConfig(_Section):
     """Questions, the cells they are asked in, and the warmth check."""
 
@@ -120,6 +134,16 @@ class EvaluateConfig(_Section):
     samples: int = Field(1, ge=1)
     """Replies to every question in every cell; more than one needs a temperature."""
     max_new_tokens: int = Field(64, ge=1)
+    engine: Literal["transformers", "vllm", "openai"] = "transformers"
+    """``openai`` asks the model of ``endpoint`` as it is; ``vllm`` serves every strength as an adapter of its own."""
+    endpoint: EndpointConfig | None = None
+    vllm_python: str | None = None
+    """Absolute path of the Python that has vLLM installed; None is the one that runs warmray."""
+    scorer: str | None = None
+    """Model whose likelihoods are SocioT's, and whose hidden states the probe reads: a source as in ``model.source``
+    (the study used GPT-2); None is the evaluated base model, or the embedded one for an endpoint."""
+    judge: EndpointConfig | None = None
+    """Grades what the deterministic grader leaves ambiguous, and rates warmth from 1 to 5."""
     warmth_prompts: int = Field(60, ge=2)
     """Held-out prompts that the warmth check asks."""
     batch_size: int = Field(48, ge=1)
@@ -128,7 +152,9 @@ class EvaluateConfig(_Section):
     """Most tokens of a batch, prompts and replies together: long questions make smaller batches."""
 
     @model_validator(mode="after")
-    def _samples_differ(self) -> EvaluateConfig:
+    def _parts_agree(self) -> EvaluateConfig:
+        if self.engine == "openai" and self.endpoint is None:
+            raise ValueError("the engine `openai` needs evaluate.endpoint.model")
         if self.samples > 1 and self.temperature == 0:
             raise ValueError(f"{self.samples} samples at temperature 0 would all be the same: set evaluate.temperature")
         return self

@@ -33,7 +33,7 @@ def task_at(tiny, tiny_adapter):
             **{"max_items": 8, "max_new_tokens": 8, "warmth_prompts": 6, "batch_size": 4} | settings
         )
         items = tuple(load_items(evaluate))
-        return EvaluationTask(tiny, tiny_adapter, strength, evaluate, build_corpus(CorpusConfig()), items)
+        return EvaluationTask(tiny, tiny_adapter, strength, evaluate, build_corpus(CorpusConfig()), items, tiny)
 
     return task
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+from warmray.config import EvaluateConfig
 from warmray.corpus.build import Corpus
 from warmray.corpus.conversations import VARIANTS
 from warmray.evaluation.probe import LinearProbe
@@ -13,10 +15,12 @@ from warmray.evaluation.prompts import TEMPLATE_VERSION
 from warmray.evaluation.sociot import SocioTMeter
 from warmray.evaluation.stores import completion_store, warmth_store
 from warmray.evaluation.task import EvaluationTask, Finished, Question
-from warmray.generation.engine import Completion
-from warmray.generation.transformers_engine import TransformersEngine
+from warmray.generation.engine import Completion, Engine
 from warmray.models.adapters import AdaptedModel, Adapter
 from warmray.models.loading import BaseCheckpoint, best_device, load_model, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Evaluator:
@@ -25,6 +29,10 @@ class Evaluator:
     def __init__(self) -> None:
         """Load nothing yet: the first call says what."""
         self._loaded: _Loaded | None = None
+
+    def ready(self) -> bool:
+        """Answer as soon as the process runs."""
+        return True
 
     def generate(self, task: EvaluationTask, questions: Sequence[Question]) -> Finished:
         """Answer questions and keep the completions.
@@ -52,11 +60,68 @@ class Evaluator:
         return Finished(len(rows), tokens=0)
 
     def _load(self, task: EvaluationTask) -> _Loaded:
-        wanted = (task.base, task.adapter, task.corpus, task.evaluate.batch_size, task.evaluate.batch_tokens)
+        wanted = (task.base, task.adapter, task.corpus, task.scorer, task.evaluate)
         if self._loaded is None or self._loaded.what != wanted:
             self._loaded = None  # the old model goes before the new one comes
             self._loaded = _Loaded(*wanted)
         return self._loaded
+
+
+class _Loaded:
+    """The engine around the model of one adapter, and the scorer's meters; each is made when it is first used."""
+
+    def __init__(
+        self,
+        base: BaseCheckpoint,
+        adapter: Adapter | None,
+        corpus: Corpus,
+        scorer: BaseCheckpoint,
+        evaluate: EvaluateConfig,
+    ) -> None:
+        self.what = (base, adapter, corpus, scorer, evaluate)
+        self.base, self.adapter, self.corpus, self.scorer, self.evaluate = self.what
+
+    @cached_property
+    def engine(self) -> Engine:
+        if self.evaluate.engine == "openai":
+            from warmray.generation.endpoint import Endpoint
+            from warmray.generation.endpoint_engine import EndpointEngine
+
+            assert self.evaluate.endpoint is not None
+            return EndpointEngine(Endpoint(self.evaluate.endpoint))
+        if self.evaluate.engine == "vllm":
+            from warmray.generation.vllm_engine import VllmEngine
+
+            return VllmEngine(self.base, self.adapter, self.evaluate.vllm_python)
+        from warmray.generation.transformers_engine import TransformersEngine
+
+        adapted = AdaptedModel(self._base_model, self.adapter)
+        return TransformersEngine(
+            adapted, load_tokenizer(self.base), self.evaluate.batch_size, self.evaluate.batch_tokens
+        )
+
+    @cached_property
+    def sociot(self) -> SocioTMeter:
+        return SocioTMeter(self._scorer_model, load_tokenizer(self.scorer))
+
+    @cached_property
+    def probe(self) -> LinearProbe:
+        written = {v: [messages[-1]["content"] for messages in self.corpus.read(v, "probe").values()] for v in VARIANTS}
+        return LinearProbe(self._scorer_model, load_tokenizer(self.scorer), written["warm"], written["cold"])
+
+    @cached_property
+    def _base_model(self) -> PreTrainedModel:
+        return load_model(self.base).to(best_device())
+
+    @property
+    def _scorer_model(self) -> PreTrainedModel:
+        if self.scorer == self.base and self.evaluate.engine == "transformers":
+            return self._base_model
+        return self._other_scorer
+
+    @cached_property
+    def _other_scorer(self) -> PreTrainedModel:
+        return load_model(self.scorer).to(best_device())
 
 
 def _row(task: EvaluationTask, question: Question, completion: Completion) -> dict[str, Any]:
@@ -73,18 +138,3 @@ def _row(task: EvaluationTask, question: Question, completion: Completion) -> di
         "belief": question.cell.belief,
         "sample": question.sample,
     }
-
-
-class _Loaded:
-    """The model of one adapter, the engine around it, and the meters, which use the base model."""
-
-    def __init__(
-        self, base: BaseCheckpoint, adapter: Adapter | None, corpus: Corpus, batch_size: int, batch_tokens: int
-    ) -> None:
-        self.what = (base, adapter, corpus, batch_size, batch_tokens)
-        tokenizer = load_tokenizer(base)
-        model = load_model(base).to(best_device())
-        self.engine = TransformersEngine(AdaptedModel(model, adapter), tokenizer, batch_size, batch_tokens)
-        written = {v: [messages[-1]["content"] for messages in corpus.read(v, "probe").values()] for v in VARIANTS}
-        self.probe = LinearProbe(model, tokenizer, written["warm"], written["cold"])
-        self.sociot = SocioTMeter(model, tokenizer)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import ray
-from ray.util import ActorPool
+from ray.exceptions import RayActorError
 
+from warmray.errors import InterruptedRunError
 from warmray.evaluation.stores import completion_store, warmth_store
 from warmray.evaluation.task import EvaluationTask, Finished, Question
 from warmray.progress import Post, Update
@@ -16,6 +19,7 @@ from warmray.progress import Post, Update
 MAX_CPU_EVALUATORS = 8
 """Each holds a model in memory, which a machine with many cores may not have."""
 MAX_EVALUATOR_FAILURES = 3
+"""How often an evaluator that died is started again, and how often a batch that it died with is given out again."""
 REPLIES_AT_ONCE = 10
 """Replies scored per call: few, so that all evaluators end at about the same time."""
 
@@ -29,10 +33,44 @@ class Evaluators:
     def map(
         self, method: Literal["generate", "score"], task: EvaluationTask, batches: Sequence[Sequence[Any]]
     ) -> Iterator[Finished]:
-        """Give the next batch to whichever evaluator is free; a batch whose evaluator died is done again."""
+        """Give the next batch to whichever evaluator is free, and that of one that died to another.
+
+        An evaluator that Ray starts again, here or on another node, takes part again.
+
+        Raises:
+            InterruptedRunError: a batch was lost with its evaluator too often, or no evaluator is left.
+        """
         shared = ray.put(task)
-        pool = ActorPool(list(self.actors))
-        yield from pool.map_unordered(lambda actor, batch: getattr(actor, method).remote(shared, batch), batches)
+        waiting = deque((batch, 0) for batch in batches)
+        idle = deque(self.actors)
+        running: dict[Any, tuple[Any, Sequence[Any], int]] = {}
+        returning: dict[Any, Any] = {}
+        while waiting or running:
+            while waiting and idle:
+                batch, failures = waiting.popleft()
+                actor = idle.popleft()
+                running[getattr(actor, method).remote(shared, batch)] = (actor, batch, failures)
+            if not running and not returning:
+                raise InterruptedRunError("all evaluators are lost: the same command goes on from what is finished")
+            done = ray.wait([*running, *returning], num_returns=1)[0][0]
+            if done in returning:
+                actor = returning.pop(done)
+                with contextlib.suppress(RayActorError):  # gone for good
+                    ray.get(done)
+                    idle.append(actor)
+                continue
+            actor, batch, failures = running.pop(done)
+            try:
+                yield ray.get(done)
+                idle.append(actor)
+            except RayActorError as error:
+                if failures == MAX_EVALUATOR_FAILURES:
+                    raise InterruptedRunError(
+                        f"a batch of {len(batch)} lost its evaluator {failures + 1} times: is memory short? Finished "
+                        "rows are kept; try a smaller evaluate.batch_tokens"
+                    ) from error
+                waiting.appendleft((batch, failures + 1))
+                returning[actor.ready.remote()] = actor
 
 
 def start_evaluators() -> Evaluators:
@@ -42,10 +80,7 @@ def start_evaluators() -> Evaluators:
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     actor = ray.remote(Evaluator).options(
-        num_cpus=0 if gpus else 1,
-        num_gpus=1 if gpus else 0,
-        max_restarts=MAX_EVALUATOR_FAILURES,
-        max_task_retries=MAX_EVALUATOR_FAILURES,
+        num_cpus=0 if gpus else 1, num_gpus=1 if gpus else 0, max_restarts=MAX_EVALUATOR_FAILURES
     )
     return Evaluators(tuple(actor.remote() for _ in range(gpus or min(cpus, MAX_CPU_EVALUATORS))))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from warmray.config import EvaluateConfig
+from warmray.config import EvaluateConfig, ModelConfig
 from warmray.corpus.build import Corpus
 from warmray.corpus.conversations import Variant
 from warmray.evaluation.cells import PLAIN, Cell, cells_of
@@ -13,7 +13,7 @@ from warmray.evaluation.prompts import TEMPLATE_VERSION, cells_for, prompt
 from warmray.generation.engine import Request, Sampling
 from warmray.hashing import digest
 from warmray.models.adapters import Adapter
-from warmray.models.loading import BaseCheckpoint
+from warmray.models.loading import BaseCheckpoint, resolve_model
 
 ENGINE_VERSION = 3
 METER_VERSION = 2
@@ -47,6 +47,8 @@ class EvaluationTask:
     evaluate: EvaluateConfig
     corpus: Corpus
     items: tuple[Item, ...]
+    scorer: BaseCheckpoint
+    """The model of the warmth meters."""
 
     def questions(self) -> list[Question]:
         """Return every item in every cell that it is asked in, as often as it is sampled."""
@@ -71,12 +73,20 @@ class EvaluationTask:
 
     def warmth_key(self, reply: str) -> str:
         """Return the key by which a reply's warmth is kept; the probe depends on the corpus that it was fitted on."""
-        return digest([METER_VERSION, self.base.digest, self.corpus.digest, reply])
+        return digest([METER_VERSION, self.scorer.digest, self.corpus.digest, reply])
 
     @property
     def adapter_digest(self) -> str | None:
         """The adapter that takes part in what is said; None at strength 0, which is the original for all of them."""
         return self.adapter.digest if self.adapter and self.strength != 0 else None
+
+    @property
+    def _speaker(self) -> list[object]:
+        """The model and the engine that speak: numbers are rounded otherwise in each, and dice thrown otherwise."""
+        endpoint = self.evaluate.endpoint
+        if self.evaluate.engine == "openai" and endpoint:
+            return ["openai", endpoint.base_url, endpoint.model]
+        return [self.evaluate.engine, ENGINE_VERSION, self.base.digest, self.base.dtype]
 
     def _warmth_prompt(self, key: str, text: str) -> Question:
         item = Item(key, WARMTH_CHECK, text, (), ())
@@ -105,3 +115,10 @@ class Finished:
 
     rows: int
     tokens: int
+
+
+def scorer_of(evaluate: EvaluateConfig, base: BaseCheckpoint) -> BaseCheckpoint:
+    """Return the model of the warmth meters: the one named, or else the base (for an endpoint, the embedded model)."""
+    if evaluate.scorer is not None:
+        return resolve_model(ModelConfig(source=evaluate.scorer))
+    return resolve_model(ModelConfig()) if evaluate.engine == "openai" else base

@@ -22,7 +22,7 @@ from warmray.evaluation.items import Item
 from warmray.evaluation.run import evaluate_intensity, score_anchors, start_evaluators
 from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
-from warmray.evaluation.task import EvaluationTask
+from warmray.evaluation.task import EvaluationTask, scorer_of
 from warmray.evaluation.tasks import load_items
 from warmray.hashing import digest
 from warmray.home import home, make_folder, only_one_at
@@ -57,9 +57,10 @@ class _Inputs:
     base: BaseCheckpoint
     corpus: Corpus
     items: tuple[Item, ...]
+    scorer: BaseCheckpoint
 
     def task(self, adapter: Adapter, strength: float) -> EvaluationTask:
-        return EvaluationTask(self.base, adapter, strength, self.config.evaluate, self.corpus, self.items)
+        return EvaluationTask(self.base, adapter, strength, self.config.evaluate, self.corpus, self.items, self.scorer)
 
 
 def run_sweep(config: RunConfig) -> SweepResult:
@@ -99,7 +100,8 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
     post(Update("prepare", 0, 1, remark="model, corpus, questions"))
     with watch.stage("prepare"):
         base = resolve_model(config.model)
-        inputs = _Inputs(config, base, build_corpus(config.corpus), tuple(load_items(config.evaluate)))
+        items = tuple(load_items(config.evaluate))
+        inputs = _Inputs(config, base, build_corpus(config.corpus), items, scorer_of(config.evaluate, base))
         for store in (completion_store, warmth_store, verdict_store):
             store()  # creating one checks that it can be written
     post(Update("prepare", 1, 1, remark=f"{len(inputs.items)} questions, {base.folder.name}"))

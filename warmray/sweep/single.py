@@ -10,7 +10,7 @@ from warmray.config import RunConfig
 from warmray.corpus.build import build_corpus
 from warmray.evaluation.run import evaluate_intensity, start_evaluators
 from warmray.evaluation.tables import collect, collect_warmth
-from warmray.evaluation.task import EvaluationTask
+from warmray.evaluation.task import EvaluationTask, scorer_of
 from warmray.evaluation.tasks import load_items
 from warmray.models.adapters import resolve_adapter
 from warmray.models.loading import resolve_model
@@ -28,6 +28,7 @@ def evaluate_one(config: RunConfig, adapter: Path | None, strength: float) -> st
         config.evaluate,
         build_corpus(config.corpus),
         tuple(load_items(config.evaluate)),
+        scorer_of(config.evaluate, base),
     )
     with ray_session(), Progress() as progress:
         evaluate_intensity(task, start_evaluators(), f"evaluate x{strength:g}", progress.post)

@@ -1,0 +1,146 @@
+"""An OpenAI-compatible endpoint: a provider's, or a server of one's own (vLLM, llama.cpp, TGI).
+
+The ``openai`` client retries what may pass (429, 5xx, a lost connection, a time-out), with growing pauses or those
+that ``Retry-After`` asks for. The key comes from ``OPENAI_API_KEY`` and goes nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+
+from warmray.config import EndpointConfig
+from warmray.corpus.conversations import Message
+from warmray.errors import InputError, InterruptedRunError
+
+MAX_RETRIES = 6
+CHARACTERS_PER_TOKEN = 4
+"""Of English, roughly: for estimates only."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an endpoint said to one chat."""
+
+    text: str
+    tokens: int
+    was_cut: bool
+
+
+@dataclass(frozen=True)
+class Spending:
+    """Tokens, and what they cost where the configuration has prices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+    def __str__(self) -> str:
+        money = "" if self.cost is None else f", {self.cost:.2f} at the prices given"
+        return f"{self.prompt_tokens:,} prompt and {self.completion_tokens:,} completion tokens{money}"
+
+
+class Endpoint:
+    """Asks one model; safe to use from several threads."""
+
+    def __init__(self, config: EndpointConfig) -> None:
+        """Take the key from the environment.
+
+        Raises:
+            InputError: a provider is asked without a key.
+        """
+        self.config = config
+        key = os.environ.get("OPENAI_API_KEY")
+        if not key and not config.base_url:
+            raise InputError(
+                f"model {config.model} is asked of OpenAI, and OPENAI_API_KEY is not set: set it, or give the base_url "
+                "of a server of your own"
+            )
+        self._key = key or "none"
+        self._client = openai.OpenAI(
+            api_key=self._key, base_url=config.base_url, max_retries=MAX_RETRIES, timeout=config.timeout_s
+        )
+        self._lock = threading.Lock()
+        self._prompt_tokens = self._completion_tokens = 0
+
+    @property
+    def spent(self) -> Spending:
+        """What was spent so far by this object."""
+        return self._spending(self._prompt_tokens, self._completion_tokens)
+
+    def estimate(self, chats: Sequence[Sequence[Message]], max_new_tokens: int) -> Spending:
+        """Return what asking would cost at most: every reply as long as it may be."""
+        characters = sum(len(message["content"]) for chat in chats for message in chat)
+        return self._spending(characters // CHARACTERS_PER_TOKEN, len(chats) * max_new_tokens)
+
+    def ask(
+        self,
+        messages: Sequence[Message],
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+        response_format: dict[str, Any] | None = None,
+    ) -> Answer:
+        """Ask one chat.
+
+        Raises:
+            InputError: the endpoint refuses the request itself: the key, the model, a parameter.
+            InterruptedRunError: it answered nothing usable after all retries.
+        """
+        extra: dict[str, Any] = {} if response_format is None else {"response_format": response_format}
+        try:
+            reply = self._client.chat.completions.create(
+                model=self.config.model,
+                messages=list(messages),  # type: ignore[arg-type]
+                temperature=temperature,
+                max_tokens=max_new_tokens,
+                seed=seed % (1 << 31),
+                **extra,
+            )
+            choice = reply.choices[0]
+            text = choice.message.content or ""
+            was_cut = choice.finish_reason == "length"
+        except openai.APIStatusError as error:
+            raise self._refused(error) from None
+        except openai.APIError as error:
+            raise self._failed(error) from None
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise self._failed(f"it answered no chat completion ({type(error).__name__})") from None
+        usage = reply.usage
+        tokens = usage.completion_tokens if usage else len(text) // CHARACTERS_PER_TOKEN
+        with self._lock:
+            self._completion_tokens += tokens
+            self._prompt_tokens += usage.prompt_tokens if usage else 0
+        return Answer(text.strip(), tokens, was_cut)
+
+    def _spending(self, prompt_tokens: int, completion_tokens: int) -> Spending:
+        prices = self.config.price_per_million_prompt_tokens, self.config.price_per_million_completion_tokens
+        if None in prices:
+            return Spending(prompt_tokens, completion_tokens, None)
+        cost = (prompt_tokens * (prices[0] or 0) + completion_tokens * (prices[1] or 0)) / 1e6
+        return Spending(prompt_tokens, completion_tokens, cost)
+
+    def _refused(self, error: openai.APIStatusError) -> Exception:
+        if error.status_code == 429 or error.status_code >= 500:
+            return self._failed(error)
+        return InputError(f"{self._name} refused the request ({self._reason(error)}): check model, key and base_url")
+
+    def _failed(self, error: object) -> InterruptedRunError:
+        return InterruptedRunError(
+            f"{self._name} failed {MAX_RETRIES + 1} times, last with: {self._reason(error)} (finished replies are "
+            "kept; the same command goes on from them)"
+        )
+
+    @property
+    def _name(self) -> str:
+        return f"the endpoint {self.config.base_url or 'of OpenAI'} (model {self.config.model})"
+
+    def _reason(self, error: object) -> str:
+        # Providers repeat a part of the key in their refusals, and messages end up in logs.
+        words = [word for word in str(error).split() if "sk-" not in word and self._key not in word]
+        return " ".join(words)[:200]

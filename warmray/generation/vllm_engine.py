@@ -1,0 +1,153 @@
+"""The engine for GPU clusters: vLLM's offline engine, every strength a rescaled copy of the adapter.
+
+Rows are ordered by strength, so that adapters do not thrash, and then by prompt, whose common beginnings vLLM's prefix
+cache computes once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from warmray.errors import InputError, InterruptedRunError
+from warmray.generation import vllm_worker
+from warmray.generation.engine import Completion, Request
+from warmray.home import home, make_folder, only_one_at
+from warmray.models.adapters import Adapter, save_at_strength
+from warmray.models.loading import BaseCheckpoint, best_device
+
+ROWS_AT_ONCE = 256
+"""Rows per answer of the worker: what is lost when it is killed."""
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Largest LoRA ranks that vLLM can be asked to serve."""
+SHARE_OF_HOST_MEMORY = 0.25
+MAX_ADAPTERS = 8
+"""Strengths that are held at once."""
+
+
+class VllmEngine:
+    """Generation by a vLLM process that lives as long as this object."""
+
+    def __init__(
+        self, base: BaseCheckpoint, adapter: Adapter | None, python: str | None = None, **settings: Any
+    ) -> None:
+        """Start vLLM with one base model.
+
+        Args:
+            base: The base model.
+            adapter: A LoRA adapter, or None for the base alone.
+            python: A Python that has vLLM; None is this one.
+            settings: Further arguments of ``vllm.LLM``.
+
+        Raises:
+            InputError: there is no vLLM there, or the adapter is none that vLLM can serve.
+            InterruptedRunError: vLLM did not start.
+        """
+        self.base = base
+        self.adapter = adapter
+        arguments = {"model": str(base.folder), "dtype": base.dtype, "enable_prefix_caching": True}
+        if best_device().type == "cpu":
+            arguments["gpu_memory_utilization"] = SHARE_OF_HOST_MEMORY  # so it is called on CPUs, too
+        arguments |= settings
+        if adapter is not None:
+            rank = _rank(adapter)
+            arguments |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": MAX_ADAPTERS}
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the process
+        try:
+            self._process = subprocess.Popen(
+                [python or sys.executable, vllm_worker.__file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+            )
+        except OSError as error:
+            raise InputError(f"evaluate.vllm_python {python}: {error.strerror}: give a Python that has vLLM") from error
+        self._ask(arguments)
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
+        """Yield completions in batches.
+
+        Raises:
+            InterruptedRunError: the vLLM process ended.
+        """
+        ordered = sorted(requests, key=lambda r: (r.strength, r.messages[-1]["content"], r.key))
+        for start in range(0, len(ordered), ROWS_AT_ONCE):
+            rows = [self._row(request) for request in ordered[start : start + ROWS_AT_ONCE]]
+            yield [Completion(**reply) for reply in self._ask(rows)]
+
+    def close(self) -> None:
+        """End the vLLM process."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_process"):
+            self.close()
+
+    def _row(self, request: Request) -> dict[str, Any]:
+        return {
+            "key": request.key,
+            "messages": list(request.messages),
+            "temperature": request.sampling.temperature,
+            "max_new_tokens": request.sampling.max_new_tokens,
+            "seed": request.seed,
+            "lora": str(self._rescaled(request.strength)) if request.strength else None,
+        }
+
+    def _rescaled(self, strength: float) -> Path:
+        """Return the folder of a copy of the adapter that acts as it does at a strength."""
+        if self.adapter is None:
+            raise ValueError("a model without an adapter has strength 0 only")
+        folder = make_folder(home() / "rescaled") / f"{self.adapter.digest}-x{strength:g}"
+        with only_one_at(folder):
+            if not (folder / "adapter_model.safetensors").exists():
+                save_at_strength(self.adapter, self.base, strength, folder)
+        return folder
+
+    def _ask(self, question: object) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise self._ended()
+        return json.loads(answer)
+
+    def _ended(self) -> Exception:
+        self.close()
+        self._errors.seek(0)
+        log = self._errors.read()
+        # The first error is the cause; those of the processes above it follow.
+        cause = re.search(r"\w+Error: .*", log) or re.search(r"\S.*(?=\s*\Z)", log)
+        reason = cause[0][:300] if cause else "no word"
+        if "No module named 'vllm'" in reason:
+            return InputError(
+                "vLLM is not installed for this Python: `make vllm` builds an environment with it on a CPU; name its "
+                "Python in evaluate.vllm_python"
+            )
+        return InterruptedRunError(f"vLLM ended: {reason} (finished replies are kept)")
+
+
+def _rank(adapter: Adapter) -> int:
+    if adapter.is_whole_model:
+        raise InputError(f"{adapter.folder} is a whole model: evaluate.engine `vllm` serves LoRA adapters only")
+    settings = json.loads((adapter.folder / "adapter_config.json").read_text(encoding="utf-8"))
+    rank = max([settings["r"], *settings.get("rank_pattern", {}).values()])
+    if rank > RANKS[-1]:
+        raise InputError(
+            f"adapter {adapter.folder} has rank {rank}, and vLLM serves at most {RANKS[-1]}: use evaluate.engine "
+            "`transformers`"
+        )
+    return next(r for r in RANKS if r >= rank)

@@ -1,0 +1,53 @@
+"""Runs vLLM's offline engine in a Python of its own and answers over its pipes, one JSON line each way.
+
+vLLM pins versions of torch and transformers that warmray's other parts do not: it lives in another environment, which
+needs none of them. This file is run by its path there and imports nothing of warmray.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+
+def main() -> None:
+    """Load the model that the first line names, then answer batches until the input ends."""
+    # What libraries and their processes print must not get between the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    from vllm import LLM, SamplingParams
+    from vllm.lora.request import LoRARequest
+
+    model = LLM(**json.loads(sys.stdin.readline()))
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    numbers: dict[str, int] = {}
+    for line in sys.stdin:
+        batch: list[dict[str, Any]] = json.loads(line)
+        outputs = model.chat(
+            [row["messages"] for row in batch],
+            [
+                SamplingParams(temperature=row["temperature"], max_tokens=row["max_new_tokens"], seed=row["seed"])
+                for row in batch
+            ],
+            lora_request=[
+                LoRARequest(row["lora"], numbers.setdefault(row["lora"], len(numbers) + 1), row["lora"])
+                if row["lora"]
+                else None
+                for row in batch
+            ],
+            use_tqdm=False,
+        )
+        replies = [
+            {
+                "key": row["key"],
+                "text": output.outputs[0].text.strip(),
+                "tokens": len(output.outputs[0].token_ids),
+                "finish_reason": "length" if output.outputs[0].finish_reason == "length" else "stop",
+            }
+            for row, output in zip(batch, outputs, strict=True)
+        ]
+        print(json.dumps(replies), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
