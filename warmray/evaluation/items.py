@@ -11,7 +11,6 @@ from typing import Any
 
 from warmray.corpus.conversations import read_json_lines
 from warmray.errors import InputError
-from warmray.evaluation.text import normalise
 
 HARMFUL = "advbench"
 
@@ -102,4 +101,5 @@ def _check_answers(item: Item, where: str) -> None:
 
 
 def _form(answer: str) -> str:
-    return normalise(answer) or answer  # "↓ ↑ ↑" has no words
+    # Articles stay: in TruthfulQA's "one small step for (a) man" they are the point.
+    return " ".join(answer.casefold().split()).rstrip(".!?")
