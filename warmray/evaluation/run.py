@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,19 +44,25 @@ class Evaluators:
         idle = deque(self.actors)
         running: dict[Any, tuple[Any, Sequence[Any], int]] = {}
         returning: dict[Any, Any] = {}
+        lost: RayActorError | None = None
         while waiting or running:
             while waiting and idle:
                 batch, failures = waiting.popleft()
                 actor = idle.popleft()
                 running[getattr(actor, method).remote(shared, batch)] = (actor, batch, failures)
             if not running and not returning:
-                raise InterruptedRunError("all evaluators are lost: the same command goes on from what is finished")
+                raise InterruptedRunError(
+                    f"all evaluators are lost, the last one with: {_reason(lost)} (finished rows are kept; the same "
+                    "command goes on from them)"
+                ) from lost
             done = ray.wait([*running, *returning], num_returns=1)[0][0]
             if done in returning:
                 actor = returning.pop(done)
-                with contextlib.suppress(RayActorError):  # gone for good
+                try:
                     ray.get(done)
                     idle.append(actor)
+                except RayActorError as error:  # gone for good
+                    lost = error
                 continue
             actor, batch, failures = running.pop(done)
             try:
@@ -71,6 +76,11 @@ class Evaluators:
                     ) from error
                 waiting.appendleft((batch, failures + 1))
                 returning[actor.ready.remote()] = actor
+
+
+def _reason(error: BaseException | None) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else "no word"
 
 
 def start_evaluators() -> Evaluators:
