@@ -7,6 +7,8 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import ray
+
 from warmray.config import EvaluateConfig
 from warmray.corpus.build import Corpus
 from warmray.corpus.conversations import VARIANTS
@@ -30,8 +32,9 @@ class Evaluator:
         """Load nothing yet: the first call says what."""
         self._loaded: _Loaded | None = None
 
+    @ray.method(max_task_retries=-1)
     def ready(self) -> bool:
-        """Answer as soon as the process runs."""
+        """Answer as soon as the process runs, also when Ray is only about to start it again."""
         return True
 
     def generate(self, task: EvaluationTask, questions: Sequence[Question]) -> Finished:

@@ -6,8 +6,11 @@ cache computes once.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +30,7 @@ ROWS_AT_ONCE = 256
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Largest LoRA ranks that vLLM can be asked to serve."""
 SHARE_OF_HOST_MEMORY = 0.25
+GRACE_S = 20
 MAX_ADAPTERS = 8
 """Strengths that are held at once."""
 
@@ -66,6 +70,7 @@ class VllmEngine:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 text=True,
+                start_new_session=True,
             )
         except OSError as error:
             raise InputError(f"evaluate.vllm_python {python}: {error.strerror}: give a Python that has vLLM") from error
@@ -83,9 +88,14 @@ class VllmEngine:
             yield [Completion(**reply) for reply in self._ask(rows)]
 
     def close(self) -> None:
-        """End the vLLM process."""
-        if self._process.poll() is None:
-            self._process.kill()
+        """End the vLLM process and those that it has started."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()  # it ends by itself when its input does, also when this process is killed
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def __del__(self) -> None:
