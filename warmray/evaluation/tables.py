@@ -2,78 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pandas as pd
 
-from warmray.evaluation.grading import GRADER_VERSION, grade
+from warmray.corpus.conversations import Variant
+from warmray.evaluation.grading import GRADER_VERSION, Verdict, grade
+from warmray.evaluation.judge import Case, Judge, judged
 from warmray.evaluation.stores import VERDICTS, completion_store, verdict_store, warmth_store
-from warmray.evaluation.task import EvaluationTask
+from warmray.evaluation.task import EvaluationTask, Question
+from warmray.generation.endpoint import Endpoint
 from warmray.hashing import digest
+from warmray.progress import Post, ignore
 
 
-def collect(task: EvaluationTask) -> pd.DataFrame:
+def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
     """Return the graded replies of one intensity, one row per item, cell and sample; keep the verdicts in their store.
 
-    Columns: those of :class:`warmray.analysis.estimates.Tables`, less the intensity.
+    What the grader leaves ambiguous goes to the judge, where the configuration names one. Columns: those of
+    :class:`warmray.analysis.estimates.Tables`, less the intensity.
     """
     questions = task.questions()
     completions = completion_store().read(q.request.key for q in questions).set_index("key")
-    rows = []
-    for q in questions:
-        completion = completions.loc[q.request.key]
-        verdict = grade(
-            completion["text"],
-            q.item,
-            cut=completion["finish_reason"] == "length",
-            belief=q.belief,
-        )
-        rows.append(
-            {
-                "key": digest([q.request.key, GRADER_VERSION, asdict(q.item), q.belief]),
-                "item": q.item.id,
-                "dataset": q.item.dataset,
-                "context": q.cell.context,
-                "belief": q.cell.belief,
-                "cell": q.cell.name,
-                "sample": q.sample,
-                "question": q.item.question,
-                "prompt": q.request.messages[-1]["content"],
-                "reply": completion["text"],
-                "tokens": int(completion["tokens"]),
-                **asdict(verdict),
-            }
-        )
+    said = completions.loc[[q.request.key for q in questions]]
+    verdicts = _verdicts(task, questions, said, post)
+    rows = [
+        {
+            "key": digest([q.request.key, GRADER_VERSION, asdict(q.item), q.belief, _judge_name(task)]),
+            "item": q.item.id,
+            "dataset": q.item.dataset,
+            "context": q.cell.context,
+            "belief": q.cell.belief,
+            "cell": q.cell.name,
+            "sample": q.sample,
+            "question": q.item.question,
+            "prompt": q.request.messages[-1]["content"],
+            "reply": text,
+            "tokens": int(tokens),
+            **asdict(verdict),
+        }
+        for q, verdict, text, tokens in zip(questions, verdicts, said["text"], said["tokens"], strict=True)
+    ]
     store = verdict_store()
     finished = store.keys()
     store.append({name: row[name] for name in VERDICTS.names} for row in rows if row["key"] not in finished)
+    store.compact()
     return pd.DataFrame(rows)
 
 
-def collect_warmth(task: EvaluationTask) -> pd.DataFrame:
+def _verdicts(task: EvaluationTask, questions: Sequence[Question], said: pd.DataFrame, post: Post) -> Sequence[Verdict]:
+    was_cut = said["finish_reason"] == "length"
+    verdicts = [
+        grade(text, q.item, cut=bool(cut), belief=q.belief)
+        for q, text, cut in zip(questions, said["text"], was_cut, strict=True)
+    ]
+    judge = _judge(task)
+    if judge is None:
+        return verdicts
+    cases = [Case(q.item, text) for q, text in zip(questions, said["text"], strict=True)]
+    return judged(verdicts, cases, lambda unclear: judge.verdicts(unclear, post))
+
+
+def _judge(task: EvaluationTask) -> Judge | None:
+    return Judge(Endpoint(task.evaluate.judge)) if task.evaluate.judge else None
+
+
+def _judge_name(task: EvaluationTask) -> str | None:
+    return task.evaluate.judge.model if task.evaluate.judge else None
+
+
+def collect_warmth(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
     """Return the warmth of one intensity's replies: one row per held-out prompt."""
     prompts = task.warmth_prompts()
     texts = completion_store().read(p.request.key for p in prompts).set_index("key")["text"]
-    return _with_scores(task, {p.item.id: str(texts.loc[p.request.key]) for p in prompts})
+    return _with_scores(task, {p.item.id: str(texts.loc[p.request.key]) for p in prompts}, post)
 
 
-def collect_anchors(task: EvaluationTask) -> pd.DataFrame:
+def collect_anchors(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
     """Return the warmth of the written replies, with a column ``variant``."""
-    parts = [_with_scores(task, task.anchor_replies(variant)).assign(variant=variant) for variant in ("cold", "warm")]
+    variants: tuple[Variant, ...] = ("cold", "warm")
+    parts = [_with_scores(task, task.anchor_replies(v), post).assign(variant=v) for v in variants]
     return pd.concat(parts, ignore_index=True)
 
 
-def _with_scores(task: EvaluationTask, replies: dict[str, str]) -> pd.DataFrame:
-    keys = {prompt_id: task.warmth_key(reply) for prompt_id, reply in replies.items()}
-    scores = warmth_store().read(keys.values()).set_index("key")
-    return pd.DataFrame(
-        [
-            {
-                "prompt": prompt_id,
-                "reply": replies[prompt_id],
-                "sociot": scores.loc[key, "sociot"],
-                "probe": scores.loc[key, "probe"],
-            }
-            for prompt_id, key in keys.items()
-        ]
-    )
+def _with_scores(task: EvaluationTask, replies: dict[str, str], post: Post) -> pd.DataFrame:
+    """Return a row per reply with a column per meter; the judge's is there where a judge is named."""
+    keys = [task.warmth_key(reply) for reply in replies.values()]
+    scores = warmth_store().read(keys).set_index("key").loc[keys]
+    table = pd.DataFrame({"prompt": list(replies), "reply": list(replies.values())})
+    table = table.assign(sociot=scores["sociot"].to_numpy(), probe=scores["probe"].to_numpy())
+    judge = _judge(task)
+    return table if judge is None else table.assign(judge=judge.warmth(list(replies.values()), post))

@@ -127,7 +127,7 @@ def _evaluate_all(inputs: _Inputs, adapters: dict[Intensity, Adapter], key: str,
         intensity = names[parameters["intensity"]]
         task = inputs.task(adapters[intensity], intensity.strength)
         evaluate_intensity(task, evaluators, f"evaluate {intensity.name}", post)
-        replies, warmth = collect(task), collect_warmth(task)
+        replies, warmth = collect(task, post), collect_warmth(task, post)
         error = float((replies["label"] == "incorrect").mean())
         tune.report({"error": error, "warmth_sociot": float(warmth["sociot"].mean())})
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from warmray.analysis.estimates import METERS
 from warmray.config import RunConfig
 from warmray.corpus.build import build_corpus
 from warmray.evaluation.run import evaluate_intensity, start_evaluators
@@ -32,7 +33,7 @@ def evaluate_one(config: RunConfig, adapter: Path | None, strength: float) -> st
     )
     with ray_session(), Progress() as progress:
         evaluate_intensity(task, start_evaluators(), f"evaluate x{strength:g}", progress.post)
-    replies, warmth = collect(task), collect_warmth(task)
+        replies, warmth = collect(task, progress.post), collect_warmth(task, progress.post)
     labels = pd.crosstab(replies["cell"], replies["label"])
-    means = ", ".join(f"{meter} {warmth[meter].mean():+.4f}" for meter in ("sociot", "probe"))
+    means = ", ".join(f"{meter} {warmth[meter].mean():+.4f}" for meter in METERS if meter in warmth)
     return f"{labels}\nwarmth: {means} ({len(warmth)} prompts)"
