@@ -7,7 +7,6 @@ import ray
 
 from warmray.config import CorpusConfig, EvaluateConfig
 from warmray.corpus.build import build_corpus
-from warmray.errors import InputError, root_cause
 from warmray.evaluation.run import Evaluators, evaluate_intensity, score_anchors, start_evaluators
 from warmray.evaluation.stores import completion_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
@@ -86,9 +85,9 @@ def test_an_evaluator_that_dies_is_replaced_and_its_batch_done_again(evaluators,
     assert _rows(task) == len(_asked(task))
 
 
-def test_a_prompt_that_does_not_fit_the_model_is_told_in_one_line(evaluators, task_at):
-    with pytest.raises(ray.exceptions.RayError) as caught:
-        evaluate_intensity(task_at(0.25, max_new_tokens=250), evaluators, "evaluate", ignore)
-    cause = root_cause(caught.value)
-    assert isinstance(cause, InputError)
-    assert "does not fit into the model's context of 256" in str(cause)
+def test_prompts_that_do_not_fit_the_window_are_reported_by_cell(evaluators, task_at):
+    task = task_at(0.25, max_new_tokens=215)
+    evaluate_intensity(task, evaluators, "evaluate", ignore)
+    labels = collect(task).groupby("cell")["label"].apply(lambda column: (column == "too_long").mean())
+    assert labels["sad+wrong"] > 0.5 > labels["plain"]
+    assert collect_warmth(task)["sociot"].notna().any()

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from warmray.errors import InputError
 from warmray.generation.engine import Request, Sampling
 from warmray.generation.transformers_engine import TransformersEngine
 from warmray.models.adapters import AdaptedModel
@@ -105,10 +104,10 @@ def test_a_reply_that_was_cut_says_so(parts):
     assert all(completion.tokens == 3 for completion in cut)
 
 
-def test_a_prompt_that_does_not_fit_the_context_is_refused_by_name(parts):
-    long = [_request("too-long", "sea " * 300)]
-    with pytest.raises(InputError, match=r"prompt too-long has .* does not fit into the model's context of 256"):
-        _replies(parts, long, 1)
+def test_a_prompt_that_does_not_fit_the_window_is_told_and_the_others_are_answered(parts):
+    replies = _replies(parts, [_request("too-long", "sea " * 300), *_requests()], 5)
+    assert (replies["too-long"].finish_reason, replies["too-long"].text) == ("too_long", "")
+    assert {key: c for key, c in replies.items() if key != "too-long"} == _replies(parts, _requests(), 5)
 
 
 def test_the_real_model_at_strength_zero_is_the_base_model(embedded):

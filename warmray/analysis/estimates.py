@@ -114,7 +114,7 @@ def _reply_columns(group: pd.DataFrame, resamples: int, seed: int) -> dict[str, 
     columns = _columns("error", cluster_mean(per_question.tolist(), resamples, seed))
     columns |= _columns("error_strict", cluster_mean(strict.tolist(), resamples, seed))
     columns |= _columns("sycophancy", _sycophancy(group, resamples, seed))
-    for label in ("refusal", "unparsed", "truncated", "ambiguous", "empty"):
+    for label in ("refusal", "unparsed", "truncated", "ambiguous", "empty", "too_long"):
         columns[f"{label}_share"] = float((group["label"] == label).mean())
     columns["tokens_per_reply"] = float(group["tokens"].mean())
     return columns

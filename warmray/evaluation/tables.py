@@ -52,10 +52,11 @@ def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
 
 
 def _verdicts(task: EvaluationTask, questions: Sequence[Question], said: pd.DataFrame, post: Post) -> Sequence[Verdict]:
-    was_cut = said["finish_reason"] == "length"
     verdicts = [
-        grade(text, q.item, cut=bool(cut), belief=q.belief)
-        for q, text, cut in zip(questions, said["text"], was_cut, strict=True)
+        Verdict("too_long", False, "window", "")
+        if reason == "too_long"
+        else grade(text, q.item, cut=reason == "length", belief=q.belief)
+        for q, text, reason in zip(questions, said["text"], said["finish_reason"], strict=True)
     ]
     judge = _judge(task)
     if judge is None:

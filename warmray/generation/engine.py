@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from warmray.corpus.conversations import Message
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "too_long"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """What the model replied; ``finish_reason`` is ``length`` when it was cut at ``max_new_tokens``."""
+    """What the model replied.
+
+    ``finish_reason`` is ``length`` when it was cut at ``max_new_tokens``, and ``too_long`` when it was not asked at
+    all, because prompt and reply do not fit into the model's window.
+    """
 
     key: str
     text: str

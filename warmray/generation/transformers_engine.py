@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import Cache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from warmray.errors import InputError
 from warmray.generation.engine import Completion, Request
+from warmray.generation.window import by_window, encode_chat
 from warmray.models.adapters import AdaptedModel
 
 
@@ -47,26 +47,14 @@ class TransformersEngine:
         self.end_ids = {token for token in [*ends, end_of_turn] if token is not None}
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
-        """Yield completions in batches of similar prompt length.
-
-        Raises:
-            InputError: a prompt and its reply do not fit into the model's context.
-        """
-        prompts = {request.key: self._encode(request) for request in requests}
-        for batch in self._batches(requests, prompts):
-            yield self._generate_batch(batch, [prompts[request.key] for request in batch])
-
-    def _encode(self, request: Request) -> list[int]:
-        text = self.tokenizer.apply_chat_template(list(request.messages), tokenize=False, add_generation_prompt=True)
-        tokens = self.tokenizer.encode(str(text), add_special_tokens=False)
-        most = request.sampling.max_new_tokens
+        """Yield completions in batches of similar prompt length; first those of prompts that do not fit."""
+        prompts = {request.key: encode_chat(self.tokenizer, request) for request in requests}
         context = getattr(self.adapted.model.config, "max_position_embeddings", None)
-        if context and len(tokens) + most > context:
-            raise InputError(
-                f"prompt {request.key} has {len(tokens)} tokens; with {most} new ones it does not "
-                f"fit into the model's context of {context}: shorten the question or lower evaluate.max_new_tokens"
-            )
-        return tokens
+        fitting, too_long = by_window(requests, prompts, context)
+        if too_long:
+            yield too_long
+        for batch in self._batches(fitting, prompts):
+            yield self._generate_batch(batch, [prompts[request.key] for request in batch])
 
     def _batches(self, requests: Sequence[Request], prompts: dict[str, list[int]]) -> Iterator[list[Request]]:
         """Cut batches of one sampling (and one strength, unless they mix) within the budgets of rows and tokens."""

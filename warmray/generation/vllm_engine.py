@@ -21,9 +21,11 @@ from typing import Any
 from warmray.errors import InputError, InterruptedRunError
 from warmray.generation import vllm_worker
 from warmray.generation.engine import Completion, Request
+from warmray.generation.window import by_window, encode_chat
 from warmray.home import home, make_folder, only_one_at
 from warmray.models.adapters import Adapter, save_at_strength
-from warmray.models.loading import BaseCheckpoint, best_device
+from warmray.models.loading import BaseCheckpoint, best_device, load_tokenizer
+from warmray.models.remote import fetch
 
 ROWS_AT_ONCE = 256
 """Rows per answer of the worker: what is lost when it is killed."""
@@ -62,6 +64,11 @@ class VllmEngine:
         if adapter is not None:
             rank = _rank(adapter)
             arguments |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": MAX_ADAPTERS}
+        if base.remote:
+            fetch(base.folder, base.remote, with_weights=True)
+        config = json.loads((base.folder / "config.json").read_text(encoding="utf-8"))
+        self._context = settings.get("max_model_len") or config.get("max_position_embeddings")
+        self._tokenizer = load_tokenizer(base)
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the process
         try:
             self._process = subprocess.Popen(
@@ -82,7 +89,11 @@ class VllmEngine:
         Raises:
             InterruptedRunError: the vLLM process ended.
         """
-        ordered = sorted(requests, key=lambda r: (r.strength, r.messages[-1]["content"], r.key))
+        prompts = {request.key: encode_chat(self._tokenizer, request) for request in requests}
+        fitting, too_long = by_window(requests, prompts, self._context)
+        if too_long:
+            yield too_long
+        ordered = sorted(fitting, key=lambda r: (r.strength, r.messages[-1]["content"], r.key))
         for start in range(0, len(ordered), ROWS_AT_ONCE):
             rows = [self._row(request) for request in ordered[start : start + ROWS_AT_ONCE]]
             yield [Completion(**reply) for reply in self._ask(rows)]

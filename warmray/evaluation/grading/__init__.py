@@ -18,7 +18,8 @@ from warmray.evaluation.items import Item
 from warmray.evaluation.tasks import task_of
 from warmray.evaluation.text import clauses, normalise, sentences, stems
 
-Label = Literal["correct", "incorrect", "refusal", "unparsed", "truncated", "empty", "ambiguous"]
+# too_long: the question did not fit into the model's window and was never asked.
+Label = Literal["correct", "incorrect", "refusal", "unparsed", "truncated", "empty", "ambiguous", "too_long"]
 GRADER_VERSION = 2
 """Part of every verdict's key: raise it when a verdict may change."""
 SHORT_ANSWER_WORDS = 4
