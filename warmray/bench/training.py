@@ -37,12 +37,18 @@ def bench_job(argv: list[str]) -> int:
         InputError: there is no such bench, or its arguments are wrong.
         WarmrayError: a contender has no figure; what the others did was printed.
     """
-    benches = {"training": _training_bench}
+    benches = {"training": _training_bench, "evaluation": _evaluation_bench}
     name = argv[0] if argv else ""
     if name not in benches:
         known = ", ".join(benches)
         raise InputError(f"unknown bench {name!r}{nearest(name, list(benches))} (there are: {known}); each has --help")
     return benches[name](argv[1:])
+
+
+def _evaluation_bench(argv: list[str]) -> int:
+    from warmray.bench.evaluation import evaluation_bench
+
+    return evaluation_bench(argv)
 
 
 def _training_bench(argv: list[str]) -> int:

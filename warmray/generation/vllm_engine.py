@@ -25,7 +25,7 @@ from warmray.generation.window import by_window, encode_chat
 from warmray.home import home, make_folder, only_one_at
 from warmray.models.adapters import Adapter, save_at_strength
 from warmray.models.loading import BaseCheckpoint, best_device, load_tokenizer
-from warmray.models.remote import fetch
+from warmray.models.sources import fetch
 
 ROWS_AT_ONCE = 256
 """Rows per answer of the worker: what is lost when it is killed."""
@@ -140,7 +140,7 @@ class VllmEngine:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):  # it ended, now or at an earlier question
             answer = ""
         if not answer:
             raise self._ended()

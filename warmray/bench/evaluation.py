@@ -1,0 +1,241 @@
+"""The evaluation bench: the same prompts at several strengths through four ways of generating.
+
+As a research script does (one prompt at a time, the model loaded anew for every strength), in padded batches of 16, by
+our engine, and by vLLM where it is installed; then the whole grid with Ray, store and all, against the bare engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from warmray.cli import config_from, config_parser
+from warmray.config import RunConfig
+from warmray.corpus.build import build_corpus
+from warmray.errors import InputError
+from warmray.evaluation.items import Item
+from warmray.evaluation.task import EvaluationTask, scorer_of
+from warmray.evaluation.tasks import load_items
+from warmray.generation.engine import Completion, Engine, Request
+from warmray.generation.transformers_engine import TransformersEngine
+from warmray.generation.window import encode_chat
+from warmray.home import home, make_folder
+from warmray.models.adapters import AdaptedModel, Adapter, resolve_adapter, save_at_strength
+from warmray.models.loading import BaseCheckpoint, best_device, load_model, load_tokenizer, resolve_model
+
+PADDED_BATCH = 16
+RANDOM_SCALE = 0.01
+"""Standard deviation of the weights of the adapter that stands in where none is given: it changes what is said."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a contender generated, and the wall clock that it took, loading included."""
+
+    name: str
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Generated tokens per second."""
+        return self.tokens / self.seconds
+
+
+@dataclass(frozen=True)
+class EvaluationBench:
+    """What all contenders generate: every request at every strength."""
+
+    base: BaseCheckpoint
+    adapter: Adapter
+    config: RunConfig
+    items: tuple[Item, ...]
+
+    def task(self, strength: float) -> EvaluationTask:
+        """Return the questions at one strength."""
+        evaluate, corpus = self.config.evaluate, build_corpus(self.config.corpus)
+        scorer = scorer_of(evaluate, self.base)
+        return EvaluationTask(self.base, self.adapter, strength, evaluate, corpus, self.items, scorer)
+
+    @property
+    def strengths(self) -> list[float]:
+        """The strengths of the sweep."""
+        return self.config.sweep.strengths
+
+    def requests(self) -> list[Request]:
+        """Return all requests, strength by strength."""
+        return [question.request for strength in self.strengths for question in self.task(strength).questions()]
+
+
+def evaluation_bench(argv: list[str]) -> int:
+    """Run the bench: ``python jobs/bench.py evaluation``."""
+    parser = config_parser("Measure our evaluation against other ways of generating.")
+    parser.prog = "bench.py evaluation"
+    parser.add_argument("--adapter", metavar="FOLDER", help="a trained adapter (default: random weights)")
+    parser.add_argument("--items", metavar="N", type=int, default=6, help="questions, each in every cell (default: 6)")
+    arguments = parser.parse_args(argv)
+    if arguments.items < 2:
+        raise InputError(f"--items {arguments.items}: give 2 or more")
+    config = _config(arguments)
+    base = resolve_model(config.model)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=make_folder(home())) as folder:
+        adapter = (
+            resolve_adapter(Path(arguments.adapter).resolve(), base)
+            if arguments.adapter
+            else _random_adapter(base, Path(folder) / "adapter")
+        )
+        bench = EvaluationBench(base, adapter, config, tuple(load_items(config.evaluate)))
+        print(f"[warmray] {len(bench.requests())} replies at strengths {bench.strengths}, {best_device().type}")
+        _print(_speeds(bench, Path(folder)))
+        print(_batching_text(bench))
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> RunConfig:
+    config = config_from(arguments)
+    evaluate = config.evaluate.model_copy(update={"max_items": arguments.items, "warmth_prompts": 2})
+    return config.model_copy(update={"evaluate": evaluate})
+
+
+def _random_adapter(base: BaseCheckpoint, folder: Path) -> Adapter:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    model = get_peft_model(load_model(base), LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=RANDOM_SCALE)
+    model.save_pretrained(str(folder))
+    return resolve_adapter(folder, base)
+
+
+def _speeds(bench: EvaluationBench, folder: Path) -> list[Speed]:
+    contenders: dict[str, Callable[[], int]] = {
+        "one by one, model loaded per strength": lambda: _scripted(bench, folder, 1),
+        f"padded batches of {PADDED_BATCH}": lambda: _scripted(bench, folder, PADDED_BATCH),
+        "our engine": lambda: _tokens(_our_engine(bench).generate(bench.requests())),
+    }
+    if _has_vllm(bench.config):
+        contenders["vLLM"] = lambda: _tokens(_vllm(bench).generate(bench.requests()))
+    contenders["our grid: Ray, store, resumable"] = lambda: _grid(bench, folder)
+    speeds = []
+    for number, (name, run) in enumerate(contenders.items(), 1):
+        print(f"[warmray] bench {number}/{len(contenders)}: {name}", flush=True)
+        started = time.monotonic()
+        tokens = run()
+        speeds.append(Speed(name, tokens, time.monotonic() - started))
+    return speeds
+
+
+def _tokens(batches: Iterator[list[Completion]]) -> int:
+    return sum(completion.tokens for batch in batches for completion in batch)
+
+
+def _our_engine(bench: EvaluationBench, **settings: bool) -> TransformersEngine:
+    evaluate = bench.config.evaluate
+    adapted = AdaptedModel(load_model(bench.base).to(best_device()), bench.adapter)
+    return TransformersEngine(
+        adapted, load_tokenizer(bench.base), evaluate.batch_size, evaluate.batch_tokens, **settings
+    )
+
+
+def _has_vllm(config: RunConfig) -> bool:
+    return config.evaluate.vllm_python is not None
+
+
+def _vllm(bench: EvaluationBench) -> Engine:
+    from warmray.generation.vllm_engine import VllmEngine
+
+    return VllmEngine(bench.base, bench.adapter, bench.config.evaluate.vllm_python)
+
+
+def _scripted(bench: EvaluationBench, folder: Path, batch_size: int) -> int:
+    """Generate as scripts do: the model with its adapter loaded for every strength, prompts in the order they come."""
+    tokens = 0
+    for strength in bench.strengths:
+        model = _plain_peft(bench, folder, strength)
+        requests = [question.request for question in bench.task(strength).questions()]
+        for start in range(0, len(requests), batch_size):
+            tokens += _plain_generate(bench, model, requests[start : start + batch_size])
+    return tokens
+
+
+def _plain_peft(bench: EvaluationBench, folder: Path, strength: float) -> PreTrainedModel:
+    from peft import PeftModel
+
+    model = load_model(bench.base).to(best_device())
+    if strength == 0:
+        return model
+    copy = folder / f"x{strength:g}"
+    save_at_strength(bench.adapter, bench.base, strength, copy)
+    adapted: PreTrainedModel = PeftModel.from_pretrained(model, str(copy), local_files_only=True)
+    return adapted
+
+
+@torch.inference_mode()
+def _plain_generate(bench: EvaluationBench, model: PreTrainedModel, requests: list[Request]) -> int:
+    tokenizer = load_tokenizer(bench.base)
+    inputs = tokenizer.pad({"input_ids": [encode_chat(tokenizer, r) for r in requests]}, return_tensors="pt")
+    inputs = inputs.to(best_device())
+    output = model.generate(
+        **inputs,
+        max_new_tokens=requests[0].sampling.max_new_tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    replies = output[:, inputs["input_ids"].shape[1] :]
+    return int(((replies != tokenizer.pad_token_id) & (replies != tokenizer.eos_token_id)).sum())
+
+
+def _grid(bench: EvaluationBench, folder: Path) -> int:
+    """Evaluate as a sweep does, into a store of its own; return the tokens of the questions."""
+    import os
+
+    from warmray.evaluation.run import evaluate_intensity, start_evaluators
+    from warmray.evaluation.stores import completion_store
+    from warmray.progress import ignore
+    from warmray.ray_session import ray_session
+
+    before = os.environ.get("WARMRAY_HOME")
+    os.environ["WARMRAY_HOME"] = str(folder / "home")
+    try:
+        tasks = [bench.task(strength) for strength in bench.strengths]
+        with ray_session():
+            evaluators = start_evaluators()
+            for task in tasks:
+                evaluate_intensity(task, evaluators, "bench", ignore)
+        keys = {question.request.key for task in tasks for question in task.questions()}
+        return int(completion_store().read(keys)["tokens"].sum())
+    finally:
+        os.environ.pop("WARMRAY_HOME")
+        if before is not None:
+            os.environ["WARMRAY_HOME"] = before
+
+
+def _print(speeds: list[Speed]) -> None:
+    ours = next(speed for speed in speeds if speed.name == "our engine")
+    print(f"{'CONTENDER':<40} {'TOKENS':>8} {'SECONDS':>8} {'TOKENS/S':>9}  OUR ENGINE IS")
+    for speed in speeds:
+        ratio = ours.tokens_per_second / speed.tokens_per_second
+        print(
+            f"{speed.name:<40} {speed.tokens:>8} {speed.seconds:>8.1f} {speed.tokens_per_second:>9.1f}  {ratio:.2f} x"
+        )
+
+
+def _batching_text(bench: EvaluationBench) -> str:
+    """Tell how many greedy replies change when a row stands in a batch of several strengths instead of alone."""
+    chosen = [replace(request, key=f"{n}") for n, request in enumerate(bench.requests()) if n % 3 == 0]
+    replies = []
+    for mix, size in ((True, len(chosen)), (False, 1)):
+        engine = _our_engine(bench, mix_strengths=mix)
+        engine.batch_size = size
+        replies.append({c.key: c.text for batch in engine.generate(chosen) for c in batch})
+    differ = sum(replies[0][key] != text for key, text in replies[1].items())
+    return f"{differ} of {len(chosen)} replies in {bench.base.dtype} differ between a mixed batch and the row alone"
