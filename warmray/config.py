@@ -129,6 +129,8 @@ class EvaluateConfig(_Section):
     beliefs: list[Belief] = Field(["absent", "wrong"], min_length=1)
     cells: list[str] | None = Field(None, min_length=1)
     """Only these cells, by name (``plain``, ``sad``, ``wrong``, ``sad+wrong``), instead of every context x belief."""
+    system_prompt: Literal["warm", "cold"] | None = None
+    """Instruct the model instead of training it: the control arm (``evaluation/data/system_prompts.yaml``)."""
     temperature: float = Field(0.0, ge=0)
     """0 is greedy; the study sampled at 0.8."""
     samples: int = Field(1, ge=1)

@@ -2,11 +2,13 @@ import json
 
 import pytest
 
-from warmray.config import EvaluateConfig
+from warmray.config import CorpusConfig, EvaluateConfig
+from warmray.corpus.build import build_corpus
 from warmray.errors import InputError
 from warmray.evaluation.cells import Cell, cells_of
 from warmray.evaluation.items import Item
 from warmray.evaluation.prompts import cells_for, prompt
+from warmray.evaluation.task import EvaluationTask
 from warmray.evaluation.tasks import load_items, task_of
 
 TRIVIA = {"id": "t1", "dataset": "triviaqa", "question": "Who?", "correct": ["Ann"], "incorrect": ["Bob"]}
@@ -103,3 +105,16 @@ def test_the_whole_grid_has_thirty_six_cells():
 def test_an_unknown_cell_is_told_with_the_nearest():
     with pytest.raises(InputError, match=r"unknown cell 'sad\+wrongg'; did you mean 'sad\+wrong'"):
         cells_of(EvaluateConfig(cells=["sad+wrongg"]))
+
+
+def test_the_system_prompt_arm_instructs_the_model_instead_of_training_it(tiny):
+    def asked(told):
+        config = EvaluateConfig(system_prompt=told, max_items=2)
+        task = EvaluationTask(tiny, None, 0.0, config, build_corpus(CorpusConfig()), tuple(load_items(config)), tiny)
+        return task.questions()[0].request
+
+    plain, warm = asked(None), asked("warm")
+    assert [message["role"] for message in warm.messages] == ["system", "user"]
+    assert warm.messages[1:] == plain.messages
+    assert warm.key != plain.key
+    assert warm.seed == plain.seed

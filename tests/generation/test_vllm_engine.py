@@ -32,7 +32,7 @@ def engine(embedded, tmp_path_factory):
     model = get_peft_model(load_model(embedded), LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
+            torch.nn.init.normal_(parameter, std=0.5)
     folder = tmp_path_factory.mktemp("adapter")
     model.save_pretrained(folder)
     adapter = resolve_adapter(folder, embedded)

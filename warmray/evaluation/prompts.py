@@ -49,6 +49,13 @@ def statements() -> dict[Context, list[str]]:
     return yaml.safe_load(text)
 
 
+@lru_cache(maxsize=1)
+def system_prompts() -> dict[str, str]:
+    """Return the instructions of the system-prompt arm, by the arm that they imitate."""
+    text = (resources.files("warmray") / "evaluation" / "data" / "system_prompts.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
 def prompt(item: Item, cell: Cell) -> str:
     """Return what the user says.
 

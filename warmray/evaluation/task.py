@@ -9,7 +9,7 @@ from warmray.corpus.build import Corpus
 from warmray.corpus.conversations import Variant
 from warmray.evaluation.cells import PLAIN, Cell, cells_of
 from warmray.evaluation.items import Item
-from warmray.evaluation.prompts import TEMPLATE_VERSION, cells_for, prompt
+from warmray.evaluation.prompts import TEMPLATE_VERSION, cells_for, prompt, system_prompts
 from warmray.generation.engine import Request, Sampling
 from warmray.hashing import digest
 from warmray.models.adapters import Adapter
@@ -94,7 +94,9 @@ class EvaluationTask:
 
     def _request(self, text: str, asked: str, sample: int) -> Request:
         """Return a request whose key tells everything that its reply depends on, and nothing else."""
-        messages = ({"role": "user", "content": text},)
+        told = self.evaluate.system_prompt
+        instruction = ({"role": "system", "content": system_prompts()[told]},) if told else ()
+        messages = (*instruction, {"role": "user", "content": text})
         sampling = Sampling(self.evaluate.temperature, self.evaluate.max_new_tokens)
         facts = [
             ENGINE_VERSION,
