@@ -229,6 +229,26 @@ def test_an_elastic_training_goes_on_with_one_worker_when_a_node_is_lost(nodes, 
     assert [run.info.status for run in training.runs()] == ["FINISHED"]
 
 
+def test_an_elastic_training_takes_a_second_worker_when_a_node_comes(nodes, tiny_folder):
+    """Ray looks for more workers once a minute: the training is long enough for that."""
+    nodes.lose()
+    training = Training(nodes, tiny_folder, "growing", num_workers="[1,2]", doses="[60]")
+    training.wait_for_step(5)
+    nodes.come()
+    training.wait_until(lambda: 2 in {value for _, value in training.metrics("num_workers")})
+    resumed = _resumed_after(training)
+    training.wait_for_step(resumed + 20)
+    training.process.terminate()
+    assert training.process.wait(timeout=120) == 5
+    workers, losses = dict(training.metrics("num_workers")), training.metrics("loss")
+    assert (workers[resumed], workers[resumed + 5]) == (1, 2)
+    assert sorted({step for step, _ in losses}) == list(range(1, max(step for step, _ in losses) + 1))
+    done_twice = {step: [value for s, value in losses if s == step] for step, _ in losses}
+    differences = [abs(first - again) for first, again in (v for v in done_twice.values() if len(v) == 2)]
+    print(f"growing: {len(differences)} steps done again, largest difference of a loss {max(differences):.3g}")
+    assert max(differences) <= 1e-4
+
+
 def test_a_name_goes_on_with_the_same_training_only(nodes, tiny_folder, uninterrupted):
     other = Training(nodes, tiny_folder, "uninterrupted", "--resume", learning_rate=0.02)
     output = other.process.communicate()[0]
