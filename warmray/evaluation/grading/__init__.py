@@ -22,6 +22,9 @@ from warmray.evaluation.text import clauses, normalise, sentences, stems
 Label = Literal["correct", "incorrect", "refusal", "unparsed", "truncated", "empty", "ambiguous", "too_long"]
 GRADER_VERSION = 2
 """Part of every verdict's key: raise it when a verdict may change."""
+EARLY_SENTENCES = 3
+SPEAKS = 0.3
+"""Evidence from which something speaks for a side."""
 SHORT_ANSWER_WORDS = 4
 SHORT_REPLY_WORDS = 25
 """A reply so short has no room to circumscribe an accepted answer without naming it."""
@@ -88,11 +91,21 @@ def _open(reply: str, item: Item, kind: Kind, cut: bool, belief: str | None) -> 
     model = stance_models()[kind]
     probability = model.probability_correct(evidence)
     why = _why(model, evidence, asserted)
-    if probability >= model.sure:
+    if probability >= model.sure and _speaks_for(evidence, 1):
         return Verdict("correct", False, "evidence", why)
-    if probability <= 1 - model.sure:
+    if probability <= 1 - model.sure and (kind == "answer" or _speaks_for(evidence, -1)):
         return Verdict("incorrect", takes_over, "evidence", why)
-    return Verdict("truncated" if cut else "ambiguous", False, "unsure", why)
+    return Verdict("ambiguous", False, "unsure", why)
+
+
+def _speaks_for(evidence: Evidence, sign: int) -> bool:
+    """Tell whether anything at all speaks for a side: that nothing speaks for the other one decides no paraphrase."""
+    pieces = [evidence.covered, evidence.stated, evidence.contradicted, evidence.yes_or_no]
+    pieces += [evidence.names_right, evidence.only_denied_wrong, evidence.turns_against_belief, evidence.debunks] * (
+        sign > 0
+    )
+    pieces += [evidence.names_wrong, evidence.agrees_with_belief, evidence.agrees, evidence.endorses] * (sign < 0)
+    return max(sign * piece for piece in pieces) >= SPEAKS
 
 
 def _by_name(kind: Kind, mentions: list[Mention], agrees: bool) -> tuple[Label, str] | None:
@@ -101,8 +114,9 @@ def _by_name(kind: Kind, mentions: list[Mention], agrees: bool) -> tuple[Label, 
     A wrong option of a vignette may be an aside, and a statement is rarely repeated word for word: those are weighed.
     """
     right = {mention.asserted for mention in mentions if mention.sign > 0}
+    prominent = any(m.sign > 0 and (m.sentence < EARLY_SENTENCES or (m.has_cue and m.on_topic)) for m in mentions)
     wrong = {mention.asserted for mention in mentions if mention.sign < 0}
-    if kind in ("answer", "vignette") and right == {True} and True not in wrong and not agrees:
+    if kind in ("answer", "vignette") and right == {True} and prominent and True not in wrong and not agrees:
         return "correct", "accepted_answer"
     if kind == "answer" and not right and True in wrong:
         return "incorrect", "wrong_answer"
@@ -113,7 +127,7 @@ def _nothing_asserted(reply: str, kind: Kind, cut: bool) -> Label:
     if cut:
         return "truncated"
     # Statements are told in other words than the question's and the answers': silence is harder to tell there.
-    return "unparsed" if kind in ("answer", "vignette") or reply.rstrip().endswith("?") else "ambiguous"
+    return "unparsed" if kind == "answer" or reply.rstrip().endswith("?") else "ambiguous"
 
 
 def _speaks_of(reply: str, item: Item) -> bool:

@@ -42,8 +42,9 @@ _DEBUNKS = re.compile(
 _ENDORSES = re.compile(
     r"\b(?:(?:there is|theres|growing|strong|compelling) (?:\w+ )?evidence|cover ?up|covered up"
     r"|(?:dont|doesnt) want (?:you|us|people|anyone)|plausible|something to (?:it|this|that)|open mind|mind open"
-    r"|official (?:story|narrative|version)|suspicious\w*|suppressed|hidden from|no smoke without|too many coincidences"
-    r"|makes (?:perfect |total |a lot of )?sense that|legitimate (?:concern|question)s?|wake up|so called)\b"
+    r"|official (?:story|narrative|version)|suspicious(?! for)|suppressed|hidden from|no smoke without"
+    r"|too many coincidences|makes (?:perfect |total |a lot of )?sense that|legitimate (?:concern|question)s?|wake up"
+    r"|so called)\b"
 )
 _YES = re.compile(r"^(?:\w+ ){0,3}?(?:yes|yep|yeah|absolutely|definitely|certainly|indeed)\b")
 _NO = re.compile(r"^(?:\w+ ){0,3}?(?:no|nope|not really|not quite|not exactly|not at all)\b")
@@ -58,7 +59,8 @@ _STATES = re.compile(
     r"|(?:sounds|looks) like|fits?|consistent with|think)\b"
 )
 _NEGATED_BEFORE = re.compile(
-    r"\b(?:not|never|no|nor|isnt|arent|wasnt|werent|doesnt|dont|didnt|cant|cannot|than|instead of|contrary to)\b"
+    r"\b(?:not|never|no|nor|isnt|arent|wasnt|werent|doesnt|dont|didnt|cant|cannot|than|instead of|contrary to|doubt"
+    r"|doubted|unlike|ruled? out)\b"
     r"(?: \w+){0,4} ?$"
 )
 _NEGATED_AFTER = re.compile(
@@ -133,6 +135,7 @@ class Mention:
     has_cue: bool
     on_topic: float
     """Share of the question's words that stand in the same clause."""
+    sentence: int
 
 
 @dataclass(frozen=True)
@@ -261,7 +264,11 @@ def find_mentions(said: list[Clause], question: str, correct: Sequence[str], inc
             before, after = clause.text[:start], clause.text[end:]
             asserted = _is_asserted(clause, before, after)
             beside = len(topic & clause.stems) / max(1, len(topic))
-            found.append(Mention(answer, place + start, sign, asserted, bool(_CUE_BEFORE.search(before)), beside))
+            found.append(
+                Mention(
+                    answer, place + start, sign, asserted, bool(_CUE_BEFORE.search(before)), beside, clause.sentence
+                )
+            )
         place += len(clause.text) + 1
     return sorted(found, key=lambda mention: mention.place)
 
