@@ -233,10 +233,11 @@ def test_an_elastic_training_takes_a_second_worker_when_a_node_comes(nodes, tiny
     """Ray looks for more workers once a minute: the training is long enough for that."""
     nodes.lose()
     training = Training(nodes, tiny_folder, "growing", num_workers="[1,2]", doses="[60]")
-    training.wait_for_step(5)
+    training.wait_for_step(25)
     nodes.come()
     training.wait_until(lambda: 2 in {value for _, value in training.metrics("num_workers")})
     resumed = _resumed_after(training)
+    assert resumed >= 20
     training.wait_for_step(resumed + 20)
     training.process.terminate()
     assert training.process.wait(timeout=120) == 5
