@@ -89,7 +89,7 @@ def swept(ray_session, embedded, session_home):
         third = _finish(_submit(*_small()))
         seconds = time.monotonic() - started
         after = [path.stat().st_mtime_ns for path in session_home.glob("trainings/*/training.json")]
-        result = read_result(next(session_home.glob("sweeps/quickstart-*")))
+        result = read_result(next(session_home.glob("sweeps/quickstart-*/result.json")).parent)
         outputs = {"first": output, "second": second, "third": third}
         return outputs | {"before": before, "seconds": seconds, "trained_once": trained == after, "result": result}
 

@@ -59,7 +59,7 @@ def test_a_whole_model_is_not_compared(tmp_path):
     ("arguments", "hint"),
     [
         ([], "unknown bench ''"),
-        (["trainin"], "unknown bench 'trainin'; did you mean 'training'? (there are: training)"),
+        (["trainin"], "unknown bench 'trainin'; did you mean 'training'? (there are: training, evaluation)"),
         (["training", "--steps", "3"], "--steps 3: give 4 or more"),
         (["training", "--threads", "0"], "--threads 0: give 1 or more"),
         (["training", "--contenders", "ours,tlr"], "unknown 'tlr'; did you mean 'trl'?"),
