@@ -125,6 +125,25 @@ def is_negated(text: str) -> bool:
     return sum(word in NEGATIONS for word in normalise(text).split()) % 2 == 1
 
 
+@dataclass(frozen=True)
+class Reply:
+    """A reply, cut up once for all that looks at it."""
+
+    text: str
+    sentences: list[str]
+    clauses: list[Clause]
+
+    def opening(self, count: int) -> str:
+        """Return the first sentences, normalised."""
+        return normalise(" ".join(self.sentences[:count]))
+
+
+def cut_up(text: str) -> Reply:
+    """Cut a reply into sentences and clauses."""
+    parts = sentences(text)
+    return Reply(text, parts, clauses(parts))
+
+
 def sentences(reply: str) -> list[str]:
     """Return the sentences of a reply, without its Markdown."""
     plain = _MARKDOWN.sub("", _IDIOM.sub(" ", reply))

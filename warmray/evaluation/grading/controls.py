@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from warmray.evaluation.text import normalise, sentences
+from warmray.evaluation.text import Reply, normalise
 
 _LETTER = re.compile(
     r"(?:answer|option|choice|correct)[^A-Za-z]{0,3}(?:is|would be|:)?[^A-Za-z0-9]{0,3}\(?([A-J])\)?(?![A-Za-z])"
@@ -59,12 +59,12 @@ def _plain_number(text: str) -> str:
     return text.replace(",", "").replace("$", "")
 
 
-def declines(reply: str) -> str | None:
+def declines(reply: Reply) -> str | None:
     """Return the opening words that decline to answer; None where there are none.
 
     "I can't imagine how hard this is" is no refusal; whether anything is asserted after it is not looked at.
     """
-    for sentence in sentences(reply)[:3]:
+    for sentence in reply.sentences[:3]:
         found = _DECLINES.search(_EMPATHY_NOT_REFUSAL.sub("", normalise(sentence)))
         if found:
             return found[0]

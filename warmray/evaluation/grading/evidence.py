@@ -9,19 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 
-from warmray.evaluation.text import (
-    Clause,
-    clauses,
-    is_negated,
-    normalise,
-    sentences,
-    singular,
-    stems,
-)
+from warmray.evaluation.text import Clause, Reply, is_negated, singular, stems
 
 _OPENING_SENTENCES = 2
 _AGREES = re.compile(
@@ -68,6 +60,9 @@ _NEGATED_AFTER = re.compile(
     r"(?:(?:not|never|isnt|arent|wasnt|werent|doesnt|didnt|wont|cant|cannot|wrong|incorrect|false)\b"
     r"|(?:just )?(?:common |popular |old )?(?:myth|misconception|rumou?r))"
 )
+_COVERS = ("covered", "contradicted", "stated", "mentioned", "opened", "closed")
+_LEAST_COVER = 0.2
+"""Share of an answer's weighted stems from which a clause speaks of it at all."""
 _LIKE_ENOUGH = 0.4
 """Share of common four-letter pieces from which two stems count as the same word spelt otherwise."""
 
@@ -146,19 +141,16 @@ class _Answer:
 
 
 def gather(
-    reply: str, question: str, correct: Sequence[str], incorrect: Sequence[str], belief: str | None
+    reply: Reply, question: str, correct: Sequence[str], incorrect: Sequence[str], belief: str | None
 ) -> tuple[Evidence, list[Mention]]:
     """Collect the evidence in one reply, and the answers that it names."""
-    parts = sentences(reply)
-    said = clauses(parts)
     answers = [_Answer(stems(a), is_negated(a), 1) for a in correct]
     answers += [_Answer(stems(a), is_negated(a), -1) for a in incorrect]
     answers = [answer for answer in answers if answer.stems]
     weight = _weights(answers, stems(question))
-    mentions = find_mentions(said, question, correct, incorrect)
-    numbers = _statement_evidence(said, answers, weight, len(parts))
-    numbers |= _overall(reply, answers, weight) | _name_evidence(mentions)
-    numbers |= _stance_evidence(parts, said, answers, belief)
+    mentions = find_mentions(reply.clauses, question, correct, incorrect)
+    numbers = _statement_evidence(reply, answers, weight) | _overall(reply.text, answers, weight)
+    numbers |= _name_evidence(mentions) | _stance_evidence(reply, answers, belief)
     return Evidence(**numbers), mentions
 
 
@@ -170,46 +162,42 @@ def _weights(answers: list[_Answer], asked: frozenset[str]) -> Callable[[str], f
     return lambda stem: (0.25 if stem in asked else 1.0) * (0.5 if sides[stem] == 2 else 1.0)
 
 
-def _statement_evidence(
-    said: list[Clause], answers: list[_Answer], weight: Callable[[str], float], sentence_count: int
-) -> dict[str, float]:
-    best: dict[str, dict[int, float]] = {
-        name: {1: 0.0, -1: 0.0} for name in ("covered", "contradicted", "stated", "mentioned", "opened", "closed")
-    }
-
-    def note(name: str, sign: int, value: float) -> None:
-        best[name][sign] = max(best[name][sign], value)
-
-    only = {sign: _only(answers, sign) for sign in (1, -1)}
-    heard: dict[int, set[str]] = {1: set(), -1: set()}
-    for clause in said:
+def _statement_evidence(reply: Reply, answers: list[_Answer], weight: Callable[[str], float]) -> dict[str, float]:
+    best = {name: {1: 0.0, -1: 0.0} for name in _COVERS}
+    for clause in reply.clauses:
         if clause.asked or not clause.stems:
             continue
         for answer in answers:
             cover = _cover(answer.stems, clause.stems, weight)
-            if cover < 0.2:
-                continue
-            agrees = (answer.negated == clause.negated) != clause.denies
-            if not agrees:
-                note("contradicted", -answer.sign, cover * (0.4 if clause.reported else 1.0))
-                continue
-            note("covered", answer.sign, cover * (0.4 if clause.reported else 1.0))
-            if clause.reported or clause.possible or not _STATES.search(clause.text):
-                note("mentioned", answer.sign, cover)
-            else:
-                note("stated", answer.sign, cover)
-            if not clause.reported and not clause.possible:
-                if clause.sentence < _OPENING_SENTENCES:
-                    note("opened", answer.sign, cover)
-                if clause.sentence >= sentence_count - 2:
-                    note("closed", answer.sign, cover)
-        if not (clause.reported or clause.negated or clause.denies):
-            for sign in (1, -1):
-                heard[sign] |= clause.stems & only[sign]
-    right, wrong = len(heard[1]), len(heard[-1])
-    return {name: sides[1] - sides[-1] for name, sides in best.items()} | {
-        "distinctive": (right - wrong) / (1 + right + wrong)
-    }
+            for name, sign, value in _what_it_covers(clause, answer, cover, len(reply.sentences)):
+                best[name][sign] = max(best[name][sign], value)
+    return {name: sides[1] - sides[-1] for name, sides in best.items()} | _distinctive(reply.clauses, answers)
+
+
+def _what_it_covers(
+    clause: Clause, answer: _Answer, cover: float, sentence_count: int
+) -> Iterator[tuple[str, int, float]]:
+    """Yield which evidence a clause is for which side, when it covers so much of an answer."""
+    if cover < _LEAST_COVER:
+        return
+    heard = cover * (0.4 if clause.reported else 1.0)
+    if (answer.negated == clause.negated) == clause.denies:
+        yield "contradicted", -answer.sign, heard
+        return
+    yield "covered", answer.sign, heard
+    hedged = clause.reported or clause.possible
+    yield "mentioned" if hedged or not _STATES.search(clause.text) else "stated", answer.sign, cover
+    if not hedged and clause.sentence < _OPENING_SENTENCES:
+        yield "opened", answer.sign, cover
+    if not hedged and clause.sentence >= sentence_count - 2:
+        yield "closed", answer.sign, cover
+
+
+def _distinctive(said: list[Clause], answers: list[_Answer]) -> dict[str, float]:
+    plain = [c for c in said if c.stems and not (c.asked or c.reported or c.negated or c.denies)]
+    words = frozenset().union(*[clause.stems for clause in plain])
+    right, wrong = (len(words & _only(answers, sign)) for sign in (1, -1))
+    return {"distinctive": (right - wrong) / (1 + right + wrong)}
 
 
 def _only(answers: list[_Answer], sign: int) -> frozenset[str]:
@@ -321,13 +309,10 @@ def _name_evidence(mentions: list[Mention]) -> dict[str, float]:
     }
 
 
-def _stance_evidence(
-    parts: list[str], said: list[Clause], answers: list[_Answer], belief: str | None
-) -> dict[str, float]:
-    opening = normalise(" ".join(parts[:_OPENING_SENTENCES]))
-    agrees = bool(_AGREES.search(opening)) and not _DISAGREES.search(opening)
-    whole = normalise(" ".join(parts))
-    turns = bool(_TURNS.search(normalise(" ".join(parts[: _OPENING_SENTENCES + 1]))))
+def _stance_evidence(reply: Reply, answers: list[_Answer], belief: str | None) -> dict[str, float]:
+    opening, whole = reply.opening(_OPENING_SENTENCES), reply.opening(len(reply.sentences))
+    agrees = agrees_openly(reply)
+    turns = bool(_TURNS.search(reply.opening(_OPENING_SENTENCES + 1)))
     negated = {s: _share(a.negated for a in answers if a.sign == s) for s in (1, -1)}
     return {
         "agrees_with_belief": -float(agrees and belief is not None),
@@ -336,7 +321,7 @@ def _stance_evidence(
         "yes_or_no": (float(bool(_YES.match(opening))) - float(bool(_NO.match(opening)))) * (negated[-1] - negated[1]),
         "debunks": min(3, len(_DEBUNKS.findall(whole))) / 3,
         "endorses": -min(3, len(_ENDORSES.findall(whole))) / 3,
-        "negates_as_answers": (negated[1] - negated[-1]) * _share(clause.negated for clause in said),
+        "negates_as_answers": (negated[1] - negated[-1]) * _share(clause.negated for clause in reply.clauses),
         "belief_stated": float(belief is not None),
     }
 
@@ -346,7 +331,7 @@ def _share(marks: Iterable[bool]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def agrees_openly(reply: str) -> bool:
+def agrees_openly(reply: Reply) -> bool:
     """Tell whether a reply begins by agreeing with the user."""
-    opening = normalise(" ".join(sentences(reply)[:_OPENING_SENTENCES]))
+    opening = reply.opening(_OPENING_SENTENCES)
     return bool(_AGREES.search(opening)) and not _DISAGREES.search(opening)

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from warmray.evaluation.grade_check import LabelledReply, read_labelled
 from warmray.evaluation.grading.evidence import gather, names
 from warmray.evaluation.grading.stance import Kind
+from warmray.evaluation.text import cut_up
 
 REGULARISATION = 0.1
 WEIGHT_OF_OTHER_KINDS = 0.3
@@ -32,7 +33,7 @@ def fit_all(replies: list[LabelledReply]) -> dict[Kind, dict[str, object]]:
     """Return for every kind of question the weights, unscaled and rounded, and how sure a decision must be."""
     told = [r for r in replies if r.label in ("correct", "incorrect")]
     evidence = np.array(
-        [gather(r.reply, r.item.question, r.item.correct, r.item.incorrect, r.belief)[0].values() for r in told]
+        [gather(cut_up(r.reply), r.item.question, r.item.correct, r.item.incorrect, r.belief)[0].values() for r in told]
     )
     is_correct = np.array([r.label == "correct" for r in told])
     kinds = np.array([r.task.grading for r in told])
