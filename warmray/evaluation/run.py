@@ -23,6 +23,28 @@ REPLIES_AT_ONCE = 10
 """Replies scored per call: few, so that all evaluators end at about the same time."""
 
 
+@dataclass
+class _Batch:
+    """Rows that one evaluator works off at a time, and how often they lost theirs."""
+
+    rows: Sequence[Any]
+    losses: int = 0
+
+    def lost_again(self, error: RayActorError) -> _Batch:
+        """Count a loss.
+
+        Raises:
+            InterruptedRunError: it was one too many.
+        """
+        self.losses += 1
+        if self.losses > MAX_EVALUATOR_FAILURES:
+            raise InterruptedRunError(
+                f"a batch of {len(self.rows)} lost its evaluator {self.losses} times: is memory short? Finished rows "
+                "are kept; try a smaller evaluate.batch_tokens"
+            ) from error
+        return self
+
+
 @dataclass(frozen=True)
 class Evaluators:
     """Handles of the :class:`~warmray.evaluation.evaluator.Evaluator` actors of a run; can be sent to any process."""
@@ -40,47 +62,36 @@ class Evaluators:
             InterruptedRunError: a batch was lost with its evaluator too often, or no evaluator is left.
         """
         shared = ray.put(task)
-        waiting = deque((batch, 0) for batch in batches)
+        waiting = deque(_Batch(rows) for rows in batches)
         idle = deque(self.actors)
-        running: dict[Any, tuple[Any, Sequence[Any], int]] = {}
-        returning: dict[Any, Any] = {}
+        under_way: dict[Any, tuple[Any, _Batch | None]] = {}  # no batch: an evaluator that died is waited for
         lost: RayActorError | None = None
-        while waiting or running:
+        while waiting or any(batch for _, batch in under_way.values()):
             while waiting and idle:
-                batch, failures = waiting.popleft()
-                actor = idle.popleft()
-                running[getattr(actor, method).remote(shared, batch)] = (actor, batch, failures)
-            if not running and not returning:
-                raise InterruptedRunError(
-                    f"all evaluators are lost, the last one with: {_reason(lost)} (finished rows are kept; the same "
-                    "command goes on from them)"
-                ) from lost
-            done = ray.wait([*running, *returning], num_returns=1)[0][0]
-            if done in returning:
-                actor = returning.pop(done)
-                try:
-                    ray.get(done)
-                    idle.append(actor)
-                except RayActorError as error:  # gone for good
-                    lost = error
-                continue
-            actor, batch, failures = running.pop(done)
+                actor, batch = idle.popleft(), waiting.popleft()
+                under_way[getattr(actor, method).remote(shared, batch.rows)] = (actor, batch)
+            if not under_way:
+                raise _all_lost(lost)
+            done = ray.wait(list(under_way), num_returns=1)[0][0]
+            actor, given = under_way.pop(done)
             try:
-                yield ray.get(done)
+                finished = ray.get(done)
                 idle.append(actor)
+                if given:
+                    yield finished
             except RayActorError as error:
-                if failures == MAX_EVALUATOR_FAILURES:
-                    raise InterruptedRunError(
-                        f"a batch of {len(batch)} lost its evaluator {failures + 1} times: is memory short? Finished "
-                        "rows are kept; try a smaller evaluate.batch_tokens"
-                    ) from error
-                waiting.appendleft((batch, failures + 1))
-                returning[actor.ready.remote()] = actor
+                lost = error
+                if given:
+                    waiting.appendleft(given.lost_again(error))
+                    under_way[actor.ready.remote()] = (actor, None)
 
 
-def _reason(error: BaseException | None) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else "no word"
+def _all_lost(last: RayActorError | None) -> InterruptedRunError:
+    lines = str(last).strip().splitlines()
+    return InterruptedRunError(
+        f"all evaluators are lost, the last one with: {lines[-1].strip() if lines else 'no word'} (finished rows are "
+        "kept; the same command goes on from them)"
+    )
 
 
 def start_evaluators() -> Evaluators:

@@ -1,4 +1,4 @@
-"""The three stores below the home folder: what was said, how warm it was, how it was graded."""
+"""The stores below the home folder: what was said, how warm it was, how it was graded, what the judge answered."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ VERDICTS = pa.schema(
         ("evidence", pa.string()),
     ]
 )
+JUDGEMENTS = pa.schema([("key", pa.string()), ("judge", pa.string()), ("answer", pa.string())])
 
 
 def completion_store() -> ParquetStore:
@@ -52,3 +53,8 @@ def warmth_store() -> ParquetStore:
 def verdict_store() -> ParquetStore:
     """Return the store of verdicts."""
     return ParquetStore(home() / "verdicts", VERDICTS)
+
+
+def judgement_store() -> ParquetStore:
+    """Return the store of a judge's answers, as it gave them."""
+    return ParquetStore(home() / "judgements", JUDGEMENTS)

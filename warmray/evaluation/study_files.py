@@ -20,26 +20,25 @@ from warmray.hashing import digest
 _BELIEFS: dict[str, Belief] = {"original": "absent", "incorrect": "wrong", "correct": "doubts_right"}
 _LEFT_OUT = ("mcq", "original_neutral")
 """``original_neutral`` differs from ``original`` by a filler sentence alone, and would be a second row of one cell."""
-_CONTEXT_SIGNS: dict[str, Context] = {
-    "unmodified": "none",
-    "happ": "happy",
-    "joy": "happy",
-    "sad": "sad",
-    "ang": "angry",
-    "clos": "close",
-    "intima": "close",
-    "upward": "looks_up",
-    "looks_up": "looks_up",
-    "defer": "looks_up",
-    "subordinate": "looks_up",
-    "downward": "stands_above",
-    "above": "stands_above",
-    "superior": "stands_above",
-    "dominan": "stands_above",
-    "high": "high_stakes",
-    "low": "low_stakes",
+_CONTEXTS: dict[str, dict[str, Context]] = {
+    "emotion": {"happ": "happy", "joy": "happy", "sad": "sad", "ang": "angry"},
+    "relation": {
+        "clos": "close",
+        "intima": "close",
+        "up": "looks_up",
+        "defer": "looks_up",
+        "subordinate": "looks_up",
+        "down": "stands_above",
+        "above": "stands_above",
+        "superior": "stands_above",
+        "dominan": "stands_above",
+    },
+    "stake": {"high": "high_stakes", "low": "low_stakes"},
 }
-"""What an amendment type contains, in this order, and the context that it is."""
+"""By the kind of an amendment, what the rest of its name begins with, and the context that it is.
+
+Only the kinds are documented (``emotion:*``, ``relation:*``, ``stake:*``): the names after them are expected, not seen.
+"""
 _QUESTION_NAMES = ("question", "content_key", "prompt_disinfo")
 _RIGHT_NAMES = ("correct_answer", "answer", "best_answer", "ground_truth")
 _WRONG_NAMES = ("incorrect_answer", "wrong_answer", "ground_false")
@@ -75,7 +74,11 @@ def read_study_file(path: Path) -> list[Item]:
 def _cell_name(template: str, amendment: str, where: str) -> str:
     if template not in _BELIEFS:
         raise InputError(f"{where}: unknown prompt_template {template!r}{nearest(template, list(_BELIEFS))}")
-    context = next((c for sign, c in _CONTEXT_SIGNS.items() if sign in amendment.split(":")[-1].lower()), None)
+    kind, _, name = amendment.lower().partition(":")
+    signs = _CONTEXTS.get(kind, {})
+    context: Context | None = next((context for sign, context in signs.items() if name.startswith(sign)), None)
+    if amendment == "unmodified":
+        context = "none"
     if context is None:
         raise InputError(
             f"{where}: the amendment_type {amendment!r} is none that is known (such as emotion:sad or stake:high)"

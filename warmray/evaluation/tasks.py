@@ -109,8 +109,8 @@ def _file_of(name: str, config: EvaluateConfig) -> Path:
     path = folder / f"{name}.jsonl"
     if not path.is_file():
         raise InputError(
-            f"no questions for task {name}: {path} is missing; fetch it with `warmray data fetch {name}`, or set "
-            "evaluate.data to the folder that holds it"
+            f"no questions for task {name}: {path} is missing; put it there, or set evaluate.data to the "
+            "absolute path of the folder that holds it"
         )
     return path
 

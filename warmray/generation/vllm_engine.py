@@ -57,17 +57,11 @@ class VllmEngine:
         """
         self.base = base
         self.adapter = adapter
-        arguments = {"model": str(base.folder), "dtype": base.dtype, "enable_prefix_caching": True}
-        if best_device().type == "cpu":
-            arguments["gpu_memory_utilization"] = SHARE_OF_HOST_MEMORY  # so it is called on CPUs, too
-        arguments |= settings
-        if adapter is not None:
-            rank = _rank(adapter)
-            arguments |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": MAX_ADAPTERS}
         if base.remote:
             fetch(base.folder, base.remote, with_weights=True)
         config = json.loads((base.folder / "config.json").read_text(encoding="utf-8"))
         self._context = settings.get("max_model_len") or config.get("max_position_embeddings")
+        arguments = _arguments(base, adapter) | settings
         self._tokenizer = load_tokenizer(base)
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the process
         try:
@@ -159,6 +153,16 @@ class VllmEngine:
                 "Python in evaluate.vllm_python"
             )
         return InterruptedRunError(f"vLLM ended: {reason} (finished replies are kept)")
+
+
+def _arguments(base: BaseCheckpoint, adapter: Adapter | None) -> dict[str, Any]:
+    """Return what ``vllm.LLM`` is to be told."""
+    arguments: dict[str, Any] = {"model": str(base.folder), "dtype": base.dtype, "enable_prefix_caching": True}
+    if best_device().type == "cpu":
+        arguments["gpu_memory_utilization"] = SHARE_OF_HOST_MEMORY  # so it is called on CPUs, too
+    if adapter is not None:
+        arguments |= {"enable_lora": True, "max_lora_rank": _rank(adapter), "max_loras": MAX_ADAPTERS}
+    return arguments
 
 
 def _rank(adapter: Adapter) -> int:
