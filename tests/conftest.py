@@ -76,20 +76,9 @@ def tiny(tiny_folder: Path):
 @pytest.fixture(scope="session")
 def tiny_adapter(tiny, tmp_path_factory: pytest.TempPathFactory):
     """A LoRA adapter with random weights, large enough to change what the tiny model says."""
-    import torch
-    from peft import LoraConfig, get_peft_model
+    from warmray.bench.random_model import make_random_adapter
 
-    from warmray.models.adapters import resolve_adapter
-    from warmray.models.loading import load_model
-
-    torch.manual_seed(1)
-    model = get_peft_model(load_model(tiny), LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
-    folder = tmp_path_factory.mktemp("adapter")
-    model.save_pretrained(folder)
-    return resolve_adapter(folder, tiny)
+    return make_random_adapter(tiny, tmp_path_factory.mktemp("adapter"), rank=4, scale=0.3)
 
 
 LLAMA_ROPE = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import ray
 
+from tests.generation.endpoint_server import serve
 from warmray.config import CorpusConfig, EvaluateConfig
 from warmray.corpus.build import build_corpus
 from warmray.evaluation.run import Evaluators, evaluate_intensity, score_anchors, start_evaluators
@@ -83,6 +84,18 @@ def test_an_evaluator_that_dies_is_replaced_and_its_batch_done_again(evaluators,
     evaluate_intensity(task, evaluators, "evaluate", kill_one)
     assert killed
     assert _rows(task) == len(_asked(task))
+
+
+def test_an_endpoint_is_asked_after_an_estimate_of_what_it_will_cost(evaluators, task_at):
+    posts = []
+    with serve(lambda body, before: "I think it is Paris, friend.") as server:
+        endpoint = {"model": "served", "base_url": server.url, "price_per_million_prompt_tokens": 1.0}
+        endpoint["price_per_million_completion_tokens"] = 1.0
+        task = task_at(0.0, engine="openai", endpoint=endpoint, max_items=3)
+        evaluate_intensity(task, evaluators, "evaluate", posts.append)
+    assert "prompt and 144 completion tokens, 0.00 at the prices given" in posts[0].remark
+    assert len(server.requests) == _rows(task) == 3 * 4 + 6
+    assert collect_warmth(task)["sociot"].notna().all()
 
 
 def test_prompts_that_do_not_fit_the_window_are_reported_by_cell(evaluators, task_at):

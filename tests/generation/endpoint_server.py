@@ -22,74 +22,82 @@ class Scripted:
 
     url: str
     requests: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
 
 
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        seen = self.server.seen
+        with self.server.lock:
+            before = len(seen.requests)
+            seen.requests.append(body)
+            seen.times.append(time.monotonic())
+            seen.at_once += 1
+            seen.most_at_once = max(seen.most_at_once, seen.at_once)
+        try:
+            self._answer(self.server.script(body, before))
+        finally:
+            with self.server.lock:
+                seen.at_once -= 1
+
+    def _answer(self, told: Any) -> None:
+        if isinstance(told, int):
+            error = {"error": {"message": f"told so; key {self.headers['Authorization'].split()[1]}"}}
+            self._send(told, json.dumps(error).encode())
+        elif told == (GARBAGE,):
+            self._send(200, b'{"hello": "there"}')
+        elif told == (HALF,):
+            self._send(200, b'{"id": "x", "cho', length=500)
+            self.close_connection = True
+        elif told == (SLOW,):
+            time.sleep(3)
+            self._send(200, b"{}")
+        else:
+            self._send(200, json.dumps(_completion(told)).encode())
+
+    def _send(self, status: int, body: bytes, length: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(length or len(body)))
+        if status != 200:
+            self.send_header("Retry-After", "1")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.script = script
+        self.lock = threading.Lock()
+        self.seen = Scripted(f"http://127.0.0.1:{self.server_address[1]}/v1")
+
+
+def _completion(text: str) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    return {
+        "id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage,
+    }  # fmt: skip
+
+
 @contextmanager
 def serve(script: Script) -> Iterator[Scripted]:
     """Run the server on a free port of the loopback address."""
-    lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                before = len(seen.requests)
-                seen.requests.append(body)
-                seen.headers.append(dict(self.headers))
-                seen.times.append(time.monotonic())
-                seen.at_once += 1
-                seen.most_at_once = max(seen.most_at_once, seen.at_once)
-            try:
-                self._answer(script(body, before))
-            finally:
-                with lock:
-                    seen.at_once -= 1
-
-        def _answer(self, told: Any) -> None:
-            if isinstance(told, int):
-                error = {"error": {"message": f"told so; key {self.headers['Authorization'].split()[1]}"}}
-                self._send(told, json.dumps(error).encode(), {"Retry-After": "1"})
-            elif told == (GARBAGE,):
-                self._send(200, b'{"hello": "there"}')
-            elif told == (HALF,):
-                self._send(200, b'{"id": "x", "cho', length=500)
-                self.close_connection = True
-            elif told == (SLOW,):
-                time.sleep(3)
-                self._send(200, b"{}")
-            else:
-                message = {"role": "assistant", "content": told}
-                choice = {"index": 0, "message": message, "finish_reason": "stop"}
-                usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-                reply = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-                self._send(200, json.dumps(reply | {"usage": usage}).encode())
-
-        def _send(
-            self, status: int, body: bytes, headers: dict[str, str] | None = None, length: int | None = None
-        ) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(length or len(body)))
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    seen = Scripted(f"http://127.0.0.1:{server.server_address[1]}/v1")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield seen
-    finally:
-        server.shutdown()
-        server.server_close()
+    with _Server(script) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.seen
+        finally:
+            server.shutdown()

@@ -7,14 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
 
+from warmray.bench.random_model import make_random_adapter
 from warmray.errors import InputError
 from warmray.generation.engine import Request, Sampling
 from warmray.generation.vllm_engine import VllmEngine
-from warmray.models.adapters import resolve_adapter
-from warmray.models.loading import load_model
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("WARMRAY_VLLM_PYTHON", ROOT / ".venv-vllm" / "bin" / "python"))
@@ -28,14 +25,7 @@ def _request(key, text, strength=0.0, temperature=0.0, seed=0):
 @pytest.fixture(scope="module")
 def engine(embedded, tmp_path_factory):
     """The embedded model (vLLM's kernels want heads of 64 values) with a random adapter."""
-    torch.manual_seed(1)
-    model = get_peft_model(load_model(embedded), LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.5)
-    folder = tmp_path_factory.mktemp("adapter")
-    model.save_pretrained(folder)
-    adapter = resolve_adapter(folder, embedded)
+    adapter = make_random_adapter(embedded, tmp_path_factory.mktemp("adapter"), rank=4, scale=0.5)
     engine = VllmEngine(embedded, adapter, str(PYTHON), max_model_len=128, enforce_eager=True)
     yield engine
     engine.close()

@@ -1,4 +1,4 @@
-"""The evaluation bench: the same prompts at several strengths through four ways of generating.
+"""The evaluation bench: the same prompts at several strengths through several ways of generating.
 
 As a research script does (one prompt at a time, the model loaded anew for every strength), in padded batches of 16, by
 our engine, and by vLLM where it is installed; then the whole grid with Ray, store and all, against the bare engine.
@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from warmray.bench.random_model import make_random_adapter
 from warmray.cli import config_from, config_parser
 from warmray.config import RunConfig
 from warmray.corpus.build import build_corpus
@@ -31,6 +33,7 @@ from warmray.models.adapters import AdaptedModel, Adapter, resolve_adapter, save
 from warmray.models.loading import BaseCheckpoint, best_device, load_model, load_tokenizer, resolve_model
 
 PADDED_BATCH = 16
+OURS = "our engine"
 RANDOM_SCALE = 0.01
 """Standard deviation of the weights of the adapter that stands in where none is given: it changes what is said."""
 
@@ -89,7 +92,7 @@ def evaluation_bench(argv: list[str]) -> int:
         adapter = (
             resolve_adapter(Path(arguments.adapter).resolve(), base)
             if arguments.adapter
-            else _random_adapter(base, Path(folder) / "adapter")
+            else make_random_adapter(base, Path(folder) / "adapter", rank=8, scale=RANDOM_SCALE)
         )
         bench = EvaluationBench(base, adapter, config, tuple(load_items(config.evaluate)))
         print(f"[warmray] {len(bench.requests())} replies at strengths {bench.strengths}, {best_device().type}")
@@ -104,25 +107,15 @@ def _config(arguments: argparse.Namespace) -> RunConfig:
     return config.model_copy(update={"evaluate": evaluate})
 
 
-def _random_adapter(base: BaseCheckpoint, folder: Path) -> Adapter:
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(0)
-    model = get_peft_model(load_model(base), LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"))
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=RANDOM_SCALE)
-    model.save_pretrained(str(folder))
-    return resolve_adapter(folder, base)
-
-
 def _speeds(bench: EvaluationBench, folder: Path) -> list[Speed]:
     contenders: dict[str, Callable[[], int]] = {
         "one by one, model loaded per strength": lambda: _scripted(bench, folder, 1),
         f"padded batches of {PADDED_BATCH}": lambda: _scripted(bench, folder, PADDED_BATCH),
-        "our engine": lambda: _tokens(_our_engine(bench).generate(bench.requests())),
+        "PEFT, strengths mixed in a batch": lambda: _peft_mixed(bench, folder),
+        "our engine, strengths mixed": lambda: _tokens(_our_engine(bench, True).generate(bench.requests())),
+        OURS: lambda: _tokens(_our_engine(bench).generate(bench.requests())),
     }
-    if _has_vllm(bench.config):
+    if bench.config.evaluate.vllm_python:
         contenders["vLLM"] = lambda: _tokens(_vllm(bench).generate(bench.requests()))
     contenders["our grid: Ray, store, resumable"] = lambda: _grid(bench, folder)
     speeds = []
@@ -138,16 +131,11 @@ def _tokens(batches: Iterator[list[Completion]]) -> int:
     return sum(completion.tokens for batch in batches for completion in batch)
 
 
-def _our_engine(bench: EvaluationBench, **settings: bool) -> TransformersEngine:
+def _our_engine(bench: EvaluationBench, mix_strengths: bool | None = None) -> TransformersEngine:
     evaluate = bench.config.evaluate
     adapted = AdaptedModel(load_model(bench.base).to(best_device()), bench.adapter)
-    return TransformersEngine(
-        adapted, load_tokenizer(bench.base), evaluate.batch_size, evaluate.batch_tokens, **settings
-    )
-
-
-def _has_vllm(config: RunConfig) -> bool:
-    return config.evaluate.vllm_python is not None
+    tokenizer = load_tokenizer(bench.base)
+    return TransformersEngine(adapted, tokenizer, evaluate.batch_size, evaluate.batch_tokens, mix_strengths)
 
 
 def _vllm(bench: EvaluationBench) -> Engine:
@@ -179,16 +167,36 @@ def _plain_peft(bench: EvaluationBench, folder: Path, strength: float) -> PreTra
     return adapted
 
 
+def _peft_mixed(bench: EvaluationBench, folder: Path) -> int:
+    """Generate with PEFT's mixed-adapter batches: every strength a rescaled copy of the adapter, rows by length."""
+    from peft import PeftModel
+
+    names = {strength: f"s{number}" if strength else "__base__" for number, strength in enumerate(bench.strengths)}
+    copies = {name: folder / name for strength, name in names.items() if strength}
+    for strength, name in names.items():
+        if strength:
+            save_at_strength(bench.adapter, bench.base, strength, copies[name])
+    first, *others = copies
+    model = load_model(bench.base).to(best_device())
+    adapted = PeftModel.from_pretrained(model, str(copies[first]), adapter_name=first, local_files_only=True)
+    for name in others:
+        adapted.load_adapter(str(copies[name]), adapter_name=name, local_files_only=True)
+    requests = sorted(bench.requests(), key=lambda request: len(request.messages[-1]["content"]))
+    size = bench.config.evaluate.batch_size
+    batches = [requests[start : start + size] for start in range(0, len(requests), size)]
+    return sum(_plain_generate(bench, adapted, b, adapter_names=[names[r.strength] for r in b]) for b in batches)
+
+
 @torch.inference_mode()
-def _plain_generate(bench: EvaluationBench, model: PreTrainedModel, requests: list[Request]) -> int:
+def _plain_generate(bench: EvaluationBench, model: Any, requests: list[Request], **settings: Any) -> int:
     tokenizer = load_tokenizer(bench.base)
     inputs = tokenizer.pad({"input_ids": [encode_chat(tokenizer, r) for r in requests]}, return_tensors="pt")
-    inputs = inputs.to(best_device())
     output = model.generate(
-        **inputs,
+        **inputs.to(best_device()),
         max_new_tokens=requests[0].sampling.max_new_tokens,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
+        **settings,
     )
     replies = output[:, inputs["input_ids"].shape[1] :]
     return int(((replies != tokenizer.pad_token_id) & (replies != tokenizer.eos_token_id)).sum())
@@ -220,7 +228,7 @@ def _grid(bench: EvaluationBench, folder: Path) -> int:
 
 
 def _print(speeds: list[Speed]) -> None:
-    ours = next(speed for speed in speeds if speed.name == "our engine")
+    ours = next(speed for speed in speeds if speed.name == OURS)
     print(f"{'CONTENDER':<40} {'TOKENS':>8} {'SECONDS':>8} {'TOKENS/S':>9}  OUR ENGINE IS")
     for speed in speeds:
         ratio = ours.tokens_per_second / speed.tokens_per_second
@@ -234,7 +242,7 @@ def _batching_text(bench: EvaluationBench) -> str:
     chosen = [replace(request, key=f"{n}") for n, request in enumerate(bench.requests()) if n % 3 == 0]
     replies = []
     for mix, size in ((True, len(chosen)), (False, 1)):
-        engine = _our_engine(bench, mix_strengths=mix)
+        engine = _our_engine(bench, mix)
         engine.batch_size = size
         replies.append({c.key: c.text for batch in engine.generate(chosen) for c in batch})
     differ = sum(replies[0][key] != text for key, text in replies[1].items())

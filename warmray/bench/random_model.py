@@ -1,13 +1,14 @@
-"""A model of a known architecture with random weights: as fast as the real one, with nothing to download."""
+"""Models and adapters with random weights: as fast as real ones, with nothing to download or to train."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from warmray.config import ModelConfig
+from warmray.models.adapters import Adapter, resolve_adapter
 from warmray.models.architecture import transformers_config
 from warmray.models.embedded import embedded_checkpoint
-from warmray.models.loading import best_device
+from warmray.models.loading import BaseCheckpoint, best_device, load_model
 from warmray.quiet import quiet_libraries
 
 
@@ -39,3 +40,18 @@ def make_random_model(model: ModelConfig, folder: Path) -> Path:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # contenders need all of it
     return folder
+
+
+def make_random_adapter(base: BaseCheckpoint, folder: Path, rank: int, scale: float) -> Adapter:
+    """Write a LoRA adapter whose second factors are random with a standard deviation of ``scale``, and return it."""
+    quiet_libraries()
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(1)
+    model = get_peft_model(load_model(base), LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=scale)
+    model.save_pretrained(str(folder))
+    return resolve_adapter(folder, base)

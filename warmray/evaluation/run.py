@@ -115,11 +115,22 @@ def evaluate_intensity(task: EvaluationTask, evaluators: Evaluators, stage: str,
     asked = {question.request.key: question for question in [*task.questions(), *task.warmth_prompts()]}
     finished = completion_store().keys()
     missing = [question for key, question in asked.items() if key not in finished]
+    if missing and task.evaluate.engine == "openai":
+        post(Update(stage, len(asked) - len(missing), len(asked), remark=_estimate(task, missing)))
     work = evaluators.map("generate", task, _batches(missing, task.evaluate.batch_size))
     _work_off(work, stage, len(asked) - len(missing), len(asked), post)
     completion_store().compact()
     keys = [question.request.key for question in task.warmth_prompts()]
     score_warmth(task, evaluators, completion_store().read(keys)["text"].tolist(), f"{stage}, warmth", post)
+
+
+def _estimate(task: EvaluationTask, missing: Sequence[Question]) -> str:
+    """Say what asking an endpoint will cost at most, before anything is asked."""
+    from warmray.generation.endpoint import Endpoint
+
+    assert task.evaluate.endpoint is not None
+    chats = [question.request.messages for question in missing]
+    return f"at most {Endpoint(task.evaluate.endpoint).estimate(chats, task.evaluate.max_new_tokens)}"
 
 
 def score_anchors(task: EvaluationTask, evaluators: Evaluators, post: Post) -> None:
