@@ -122,3 +122,15 @@ def ray_session(session_home: Path) -> Iterator[None]:
     ray.init(**LOCAL_RAY, num_cpus=2, runtime_env={"env_vars": {"WARMRAY_HOME": str(session_home)}})
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def nodes(session_home: Path) -> Iterator[Any]:
+    """Three Rays on this machine, for drills."""
+    from tests.nodes import Nodes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WARMRAY_HOME", str(session_home))
+        nodes = Nodes()
+        yield nodes
+        nodes.cluster.shutdown()

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 SMALL = [
     "evaluate.max_items=8", "evaluate.warmth_prompts=40", "evaluate.max_new_tokens=24", "evaluate.batch_size=24",
-    "sweep.strengths=[0,1]", "sweep.bootstrap_resamples=200", "train.doses=[0.5]", "train.learning_rate=0.003",
+    "sweep.strengths=[0,1]", "sweep.system_prompts=[warm]", "sweep.bootstrap_resamples=200",
+    "train.doses=[0.5]", "train.learning_rate=0.003",
 ]  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def test_a_second_sweep_finds_every_finished_piece(swept):
 
 def test_the_job_prints_progress_a_table_and_where_things_are_and_no_walls_of_log(swept):
     assert "[warmray] evaluate warm-0.5ep-x" in swept["second"]
-    assert "worst cell, points" in swept["second"]
+    assert "manipulation_check: " in swept["second"].split("worst cell, points")[0]
     assert str(swept["result"].folder / "report.html") in swept["second"]
     for noise in ("Traceback", "WARNING", "it/s]", "(pid=", "RayTrainWorker"):
         assert not any(noise in _job_lines(swept[which]) for which in ("first", "second", "third")), noise
@@ -122,12 +123,16 @@ def test_mlflow_holds_one_parent_and_a_child_per_intensity_with_the_same_names(s
     children = tracker.client.search_runs(
         [tracker.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     )
-    assert sorted(child.data.params["strength"] for child in children) == ["0.0", "1.0"]
+    assert sorted((child.data.params["arm"], child.data.params["strength"]) for child in children) == [
+        ("warm", "0.0"),
+        ("warm", "1.0"),
+        ("warm_prompt", "1.0"),
+    ]
     assert len({frozenset(child.data.metrics) for child in children}) == 1
     assert len({frozenset(child.data.params) for child in children}) == 1
     artifacts = {file.path for file in tracker.client.list_artifacts(parent.info.run_id)}
     assert {"report.html", "curve.svg", "config.yaml", "transcripts.json", "result.json"} <= artifacts
-    warm = next(child for child in children if child.data.params["strength"] == "1.0")
+    warm = next(c for c in children if (c.data.params["arm"], c.data.params["strength"]) == ("warm", "1.0"))
     files = {file.path for file in tracker.client.list_artifacts(warm.info.run_id, "adapter")}
     assert {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"} <= files
     statuses = {run.info.status for run in tracker.client.search_runs([tracker.experiment_id])}

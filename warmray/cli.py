@@ -53,7 +53,7 @@ def sweep_job(argv: list[str]) -> int:
         result = run_sweep(config)
         logged = _log_or_tell(result)
     print_summary(result, logged)
-    if not result.manipulation_check_passed:
+    if result.estimates.manipulation_check == "failed":
         raise ManipulationCheckError(result.choice.sentence)
     return 0
 
@@ -241,6 +241,33 @@ def _grade_check(argv: list[str]) -> int:
     return 0
 
 
+def _data(argv: list[str]) -> int:
+    """Copy questions from the hub, on a machine that reaches it."""
+    parser = argparse.ArgumentParser(prog="warmray data", description="Questions of the tasks.")
+    fetch = parser.add_subparsers(required=True).add_parser(
+        "fetch", help="copy them from the hub", description="Copy the tasks' questions from the hub, once."
+    )
+    fetch.add_argument("tasks", nargs="*", metavar="TASK", help="which (default: all)")
+    fetch.add_argument("--to", metavar="FOLDER", help="where to (default: data below WARMRAY_HOME)")
+    arguments = parser.parse_args(argv)
+    from warmray.evaluation.fetch import TABLES, fetch_tasks
+    from warmray.evaluation.tasks import default_data_folder
+
+    folder = Path(arguments.to).resolve() if arguments.to else default_data_folder()
+    problems = []
+    for fetched in fetch_tasks(arguments.tasks or list(TABLES), folder):
+        if isinstance(fetched, InputError):
+            problems.append(fetched)
+            print(f"[warmray] {fetched}", flush=True)
+        else:
+            print(f"{fetched.path}: {fetched.items} questions of {fetched.repo} at {fetched.revision[:12]}", flush=True)
+    if problems:
+        raise InputError(
+            f"{len(problems)} of the tasks could not be fetched, as told above; the others are in {folder}"
+        )
+    return 0
+
+
 def _log(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="warmray log", description="Log a finished sweep to MLflow.")
     parser.add_argument("result", help="the result folder that the sweep named at its end")
@@ -279,6 +306,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": evaluate_job,
     "corpus": corpus_job,
     "plan": _plan,
+    "data": _data,
     "grade-check": _grade_check,
     "log": _log,
     "ui": _ui,

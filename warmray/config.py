@@ -130,7 +130,7 @@ class EvaluateConfig(_Section):
     cells: list[str] | None = Field(None, min_length=1)
     """Only these cells, by name (``plain``, ``sad``, ``wrong``, ``sad+wrong``), instead of every context x belief."""
     system_prompt: Literal["warm", "cold"] | None = None
-    """Instruct the model instead of training it: the control arm (``evaluation/data/system_prompts.yaml``)."""
+    """Instruct the model, whatever its adapter and strength; a sweep's control arms are ``sweep.system_prompts``."""
     temperature: float = Field(0.0, ge=0)
     """0 is greedy; the study sampled at 0.8."""
     samples: int = Field(1, ge=1)
@@ -167,6 +167,9 @@ class SweepConfig(_Section):
 
     strengths: list[float] = Field([0.0, 0.25, 0.5, 0.75, 1.0], min_length=1)
     """Multipliers on the trained adapter; 0 is the original model and is always evaluated."""
+    system_prompts: list[Arm] = []
+    """Control arms beside the trained ones: the original model with a warm or a cold instruction
+    (``evaluation/data/system_prompts.yaml``)."""
     error_budget_points: float = Field(10.0, gt=0)
     """Largest error increase accepted in the worst cell, in percentage points."""
     bootstrap_resamples: int = Field(2000, ge=100)

@@ -52,3 +52,14 @@ def tables(
         ]
     )
     return Tables(pd.DataFrame(replies), pd.DataFrame(warmth), anchors)
+
+
+def with_warm_prompt(trained: Tables) -> Tables:
+    """Add an arm that is only instructed: it says what the original says, and is as warm as strength 0.5."""
+
+    def instructed(table: pd.DataFrame, strength: float) -> pd.DataFrame:
+        return table[table["strength"] == strength].assign(arm="warm_prompt", dose=0.0, strength=1.0)
+
+    replies = pd.concat([trained.replies, instructed(trained.replies, 0.0)], ignore_index=True)
+    warmth = pd.concat([trained.warmth, instructed(trained.warmth, 0.5)], ignore_index=True)
+    return Tables(replies, warmth, trained.anchors)

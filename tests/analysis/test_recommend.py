@@ -1,5 +1,5 @@
-from tests.analysis.synthetic import tables
-from warmray.analysis.estimates import estimate
+from tests.analysis.synthetic import tables, with_warm_prompt
+from warmray.analysis.estimates import Tables, estimate
 from warmray.analysis.recommend import recommend
 
 
@@ -36,4 +36,21 @@ def test_an_increase_over_the_budget_that_could_be_chance_is_not_called_settled(
 def test_no_cost_is_told_of_a_warmth_that_is_not_there():
     choice = _recommend(cost=0.0, warmth_gain=0.0)
     assert choice.strength is None
-    assert "did not make the model measurably warmer" in choice.sentence
+    assert "not every meter saw the training" in choice.sentence
+    assert "missing: warm by SocioT, warm by probe" in choice.sentence
+
+
+def test_an_instruction_is_never_recommended_as_an_adapter():
+    estimates = estimate(with_warm_prompt(tables(cost=0.4, questions=400)), 0.1, 500, 0)
+    assert recommend(estimates, 0.1).strength is None
+
+
+def test_without_a_training_there_is_nothing_to_ship_and_nothing_failed():
+    instructed = with_warm_prompt(tables(cost=0.0))
+    only = Tables(
+        *(t[(t["dose"] == 0) | (t["strength"] == 0)] for t in (instructed.replies, instructed.warmth)),
+        instructed.anchors,
+    )
+    estimates = estimate(only, 0.1, 500, 0)
+    assert estimates.manipulation_check == "not run"
+    assert recommend(estimates, 0.1).sentence == "None: no adapter was evaluated, so there is none to ship."

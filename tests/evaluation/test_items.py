@@ -36,6 +36,13 @@ def test_a_subset_is_spread_over_the_families():
     assert set(families.values()) == {10}
 
 
+def test_a_subset_is_spread_over_the_subjects_of_a_data_set(tmp_path):
+    ids = [f"d-{subject}-{number}" for subject in ("law", "logic", "physics") for number in range(5)]
+    config = _write(tmp_path / "items.jsonl", *[ITEM | {"id": id} for id in ids])
+    chosen = load_items(config.model_copy(update={"max_items": 4}))
+    assert [item.id for item in chosen] == ["d-law-0", "d-logic-0", "d-physics-0", "d-law-1"]
+
+
 @pytest.mark.parametrize(
     ("records", "hint"),
     [

@@ -4,11 +4,15 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from warmray.config import CorpusConfig
+from warmray.config import CorpusConfig, EvaluateConfig
 from warmray.corpus.build import build_corpus
+from warmray.errors import InputError
 from warmray.evaluation.probe import LinearProbe
 from warmray.evaluation.sociot import SocioTMeter
+from warmray.evaluation.task import scorer_of
 from warmray.models.loading import load_model, load_tokenizer
 
 pytestmark = pytest.mark.slow
@@ -57,3 +61,31 @@ def test_a_reply_that_is_too_short_has_no_score_instead_of_a_wild_one(meter, req
 def test_a_score_does_not_depend_on_the_other_replies_in_its_batch(sociot, parts):
     replies = parts[2]["warm", "check"][:3]
     assert sociot.score(replies)[0] == pytest.approx(sociot.score(replies[:1])[0], abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def gpt2_folder(parts, tmp_path_factory):
+    """A random miniature of the study's scorer: other names inside, no chat template, a short window."""
+    folder = tmp_path_factory.mktemp("gpt2")
+    tokenizer = parts[1]
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=64)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    return folder
+
+
+def test_gpt2_can_be_the_scorer_of_both_meters(parts, gpt2_folder, tiny):
+    scorer = scorer_of(EvaluateConfig(scorer=str(gpt2_folder)), tiny)
+    model, tokenizer = load_model(scorer), load_tokenizer(scorer)
+    written = parts[2]
+    replies = [*written["warm", "check"][:4], "so it goes on and on " * 40]
+    assert np.isfinite(SocioTMeter(model, tokenizer).score(replies)).all()
+    probe = LinearProbe(model, tokenizer, written["warm", "probe"][:8], written["cold", "probe"][:8])
+    assert np.isfinite(probe.score(replies)).all()
+
+
+def test_a_scorer_that_is_not_there_is_named_as_the_scorer(tiny, tmp_path):
+    with pytest.raises(InputError, match=f"evaluate.scorer {tmp_path} holds no config.json"):
+        scorer_of(EvaluateConfig(scorer=str(tmp_path)), tiny)

@@ -8,7 +8,7 @@ import ray
 from tests.generation.endpoint_server import serve
 from warmray.config import CorpusConfig, EvaluateConfig
 from warmray.corpus.build import build_corpus
-from warmray.evaluation.run import Evaluators, evaluate_intensity, score_anchors, start_evaluators
+from warmray.evaluation.run import Evaluators, evaluate_intensity, score_anchors, started_evaluators
 from warmray.evaluation.stores import completion_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
 from warmray.evaluation.task import EvaluationTask
@@ -20,10 +20,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def evaluators(ray_session):
-    started = start_evaluators()
-    yield started
-    for actor in started.actors:
-        ray.kill(actor)
+    with started_evaluators() as started:
+        yield started
 
 
 @pytest.fixture
@@ -86,14 +84,18 @@ def test_an_evaluator_that_dies_is_replaced_and_its_batch_done_again(evaluators,
     assert _rows(task) == len(_asked(task))
 
 
-def test_an_endpoint_is_asked_after_an_estimate_of_what_it_will_cost(evaluators, task_at):
+def test_an_endpoint_tells_before_what_it_may_cost_and_after_what_it_did(evaluators, task_at):
     posts = []
     with serve(lambda body, before: "I think it is Paris, friend.") as server:
         endpoint = {"model": "served", "base_url": server.url, "price_per_million_prompt_tokens": 1.0}
         endpoint["price_per_million_completion_tokens"] = 1.0
         task = task_at(0.0, engine="openai", endpoint=endpoint, max_items=3)
         evaluate_intensity(task, evaluators, "evaluate", posts.append)
-    assert "prompt and 144 completion tokens, 0.00 at the prices given" in posts[0].remark
+    before, after = (post for post in posts if post.stage == "evaluate, cost")
+    assert (before.done, after.done) == (0, 1)
+    assert "prompt and 144 completion tokens, 0.00 at the prices given" in before.remark
+    # The server counts 7 prompt and 3 completion tokens for each of the 18 replies.
+    assert after.remark == "spent: 126 prompt and 54 completion tokens, 0.00 at the prices given"
     assert len(server.requests) == _rows(task) == 3 * 4 + 6
     assert collect_warmth(task)["sociot"].notna().all()
 

@@ -82,7 +82,10 @@ def test_what_is_no_known_data_set_is_graded_as_a_question_with_a_short_answer()
     ("settings", "hint"),
     [
         ({"tasks": ["trivia"]}, r"unknown task 'trivia'; did you mean 'triviaqa'\?"),
-        ({"tasks": ["truthfulqa"]}, r"no questions for task truthfulqa: .*truthfulqa\.jsonl is missing; put it there"),
+        (
+            {"tasks": ["truthfulqa"]},
+            r"no questions for task truthfulqa: .*truthfulqa\.jsonl is missing; `warmray data fetch",
+        ),
         ({"tasks": ["triviaqa", "triviaqa"]}, "the item id 't1' stands in two tasks"),
     ],
 )

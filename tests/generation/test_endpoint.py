@@ -45,7 +45,9 @@ def test_every_request_is_answered_within_the_bound_of_requests_under_way():
     assert server.most_at_once == 3
     assert server.requests[0]["temperature"] == 0.8
     assert {request["seed"] for request in server.requests} == set(range(12))
-    assert (endpoint.spent.prompt_tokens, endpoint.spent.completion_tokens) == (84, 36)
+    spent = endpoint.take_spent()
+    assert (spent.prompt_tokens, spent.completion_tokens) == (84, 36)
+    assert endpoint.take_spent().prompt_tokens == 0
 
 
 @pytest.mark.parametrize("fault", [429, 500, 503, (HALF,)])

@@ -1,19 +1,15 @@
-import json
 import os
 import pickle
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
+from tests.fake_hub import COMMIT, FakeHub
 from warmray.config import ModelConfig
 from warmray.errors import InputError, InterruptedRunError
 from warmray.home import model_cache
@@ -23,97 +19,18 @@ from warmray.models.loading import load_model, load_tokenizer, resolve_model
 from warmray.models.sources import fetch
 
 REPO = "org/tiny"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = "model.safetensors"
-
-
-class FakeHub(ThreadingHTTPServer):
-    """As much of the hub's HTTP interface as fetching one model takes; counts requests by method and file."""
-
-    daemon_threads = True
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder = folder
-        self.branches = {"main": COMMIT}
-        self.extra_names: list[str] = []
-        self.requests: Counter[str] = Counter()
-        self.tokens: set[str | None] = set()
-        self.gated = False
-        self.down = False
-        self.seconds_per_chunk = 0.0
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: FakeHub
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        self.server.requests[f"{self.command} {path.rpartition('/')[2]}"] += 1
-        self.server.tokens.add(self.headers.get("authorization"))
-        if self.server.down:
-            self._answer(503, b"")
-        elif path.startswith(f"/api/models/{REPO}"):
-            self._answer_api(path.removeprefix(f"/api/models/{REPO}"))
-        elif path.startswith(f"/{REPO}/resolve/"):
-            self._answer_file(*path.split("/")[-2:])
-        else:
-            self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
-
-    def _answer_api(self, rest: str) -> None:
-        kind, _, revision = rest.strip("/").partition("/")
-        branches = self.server.branches
-        commit = branches.get(revision or "main", revision if revision in branches.values() else None)
-        if commit is None:
-            self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
-        elif kind == "tree":
-            sizes = {path.name: path.stat().st_size for path in self.server.folder.iterdir()}
-            sizes |= dict.fromkeys(self.server.extra_names, 3)
-            files = [{"type": "file", "path": name, "size": size, "oid": "0"} for name, size in sizes.items()]
-            self._answer(200, json.dumps(files).encode())
-        else:
-            self._answer(200, json.dumps({"id": REPO, "sha": commit, "siblings": [], "tags": []}).encode())
-
-    def _answer_file(self, commit: str, name: str) -> None:
-        if self.server.gated:
-            self._answer(401, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted."})
-            return
-        content = (self.server.folder / name).read_bytes()
-        self._answer(200, content, {"X-Repo-Commit": commit, "ETag": f'"{name}"'}, name == WEIGHTS)
-
-    def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None, slowly: bool = False) -> None:
-        self.send_response(status)
-        for key, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
-            self.send_header(key, value)
-        self.end_headers()
-        for start in range(0, len(body) if self.command == "GET" else 0, 1 << 16):
-            time.sleep(self.server.seconds_per_chunk * slowly)
-            self.wfile.write(body[start : start + (1 << 16)])
 
 
 @pytest.fixture
 def hub(tiny_folder, tmp_path, monkeypatch):
     """A hub with a copy of the tiny model, and a cache of the test's own."""
-    server = FakeHub(shutil.copytree(tiny_folder, tmp_path / "hub"))
-    monkeypatch.setenv("HF_ENDPOINT", server.address)
-    monkeypatch.setenv("WARMRAY_MODEL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    yield server
-    server.shutdown()
-    server.server_close()
+    with FakeHub(shutil.copytree(tiny_folder, tmp_path / "hub"), REPO) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        monkeypatch.setenv("WARMRAY_MODEL_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield server
 
 
 def from_hub(revision=None):

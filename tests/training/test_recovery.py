@@ -11,59 +11,26 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from ray.cluster_utils import Cluster
 from safetensors.torch import load_file
 
+from tests.nodes import PROGRAMS, Nodes
 from warmray.tracking import Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 pytestmark = pytest.mark.drill
-PROGRAMS = Path(sys.executable).parent
 DOSE = 4
 STEPS = 84
 """Of 168 conversations in batches of 8, four times."""
-
-
-class Nodes:
-    """A cluster whose nodes come and go."""
-
-    def __init__(self) -> None:
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "dashboard_host": "127.0.0.1"})
-        self.workers = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
-
-    def lose(self) -> None:
-        """Kill the newest node with everything on it, without a word."""
-        self.cluster.remove_node(self.workers.pop(), allow_graceful=False)
-
-    def come(self) -> None:
-        self.workers.append(self.cluster.add_node(num_cpus=1))
-
-    def announce_loss(self, seconds: int) -> None:
-        """Tell the newest node that it will be taken away, as a cloud does with a spot instance."""
-        command = [PROGRAMS / "ray", "drain-node", "--address", self.cluster.address]
-        command += ["--node-id", self.workers[-1].node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
-        command += ["--reason-message", "drill", "--deadline-remaining-seconds", str(seconds)]
-        subprocess.run(command, check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def nodes(session_home: Path) -> Iterator[Nodes]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WARMRAY_HOME", str(session_home))
-        nodes = Nodes()
-        yield nodes
-        nodes.cluster.shutdown()
 
 
 class Training:

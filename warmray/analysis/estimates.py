@@ -21,10 +21,9 @@ from warmray.analysis.intervals import (
     questions_to_tell,
     share,
 )
+from warmray.analysis.manipulation import METERS, State, check_state, check_warmth
 
 INTENSITY = ["arm", "dose", "strength"]
-METERS = ("sociot", "probe", "judge")
-"""Those that can be in the tables; a judge's ratings from 1 to 5 are there where one was asked."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,17 @@ class Estimates:
     intensities: pd.DataFrame
     cells: pd.DataFrame
     checks: pd.DataFrame
-    """One row per arm, dose and meter: paired warmth gain at the largest strength, and whether it is above zero."""
+    """See :func:`warmray.analysis.manipulation.check_warmth`."""
+
+    @property
+    def manipulation_check(self) -> State:
+        """Whether every meter saw every training make the model warmer (or colder, for a cold arm)."""
+        return check_state(self.checks)
 
     @property
     def manipulation_check_passed(self) -> bool:
-        """Both meters saw every training make the model warmer."""
-        return bool(len(self.checks)) and bool(self.checks["passed"].all())
+        """What warmth costs can be told."""
+        return self.manipulation_check == "passed"
 
 
 def estimate(tables: Tables, budget: float, resamples: int, seed: int) -> Estimates:
@@ -76,9 +80,8 @@ def estimate(tables: Tables, budget: float, resamples: int, seed: int) -> Estima
         row = intensity | _warmth_columns(warmth, anchors, resamples, seed) | _reply_columns(group, resamples, seed)
         cells += own_cells
         rows.append(row | _worst_case(own_cells, budget))
-    return Estimates(
-        _with_frontier(pd.DataFrame(rows)), pd.DataFrame(cells), _checks(tables.warmth, tables.meters, resamples, seed)
-    )
+    checks = check_warmth(tables.warmth, resamples, seed)
+    return Estimates(_with_frontier(pd.DataFrame(rows)), pd.DataFrame(cells), checks)
 
 
 def _at(table: pd.DataFrame, intensity: dict[str, object]) -> pd.DataFrame:
@@ -185,16 +188,3 @@ def _with_frontier(table: pd.DataFrame) -> pd.DataFrame:
         for w, e in zip(warmth, error, strict=True)
     ]
     return table.assign(on_frontier=[not d for d in dominated])
-
-
-def _checks(warmth: pd.DataFrame, meters: list[str], resamples: int, seed: int) -> pd.DataFrame:
-    """Compare, prompt by prompt, the largest strength of every training with the original model."""
-    rows: list[dict[str, object]] = []
-    original = warmth[warmth["strength"] == 0].drop_duplicates("prompt").set_index("prompt")
-    for (arm, dose), group in warmth[warmth["strength"] > 0].groupby(["arm", "dose"]):
-        strongest = group[group["strength"] == group["strength"].max()].set_index("prompt")
-        sign = -1.0 if arm == "cold" else 1.0
-        for meter in meters:
-            gain = cluster_mean(((strongest[meter] - original[meter]) * sign).tolist(), resamples, seed)
-            rows.append({"arm": arm, "dose": dose, "meter": meter} | _columns("gain", gain) | {"passed": gain.low > 0})
-    return pd.DataFrame(rows, columns=["arm", "dose", "meter", "gain", "gain_low", "gain_high", "passed"])

@@ -36,11 +36,14 @@ def draw_curve(table: pd.DataFrame, recommended: float | None, trustworthy: bool
     }
     with plt.rc_context(style):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9), layout="constrained")
-        for (arm, dose), group in table.groupby(["arm", "dose"]):
-            label = f"{arm}, dose {dose:g}"
-            _draw_warmth(left, group.sort_values("strength"), label)
-            for name, text, colour, marker in SERIES[: 2 if trustworthy else 1]:
-                _draw_cost(right, group.sort_values("strength"), name, f"{text}", colour, marker, recommended)
+        instructed = (table["dose"] == 0) & (table["strength"] > 0)
+        shown = SERIES[: 2 if trustworthy else 1]
+        for (arm, dose), group in table[~instructed].groupby(["arm", "dose"]):
+            _draw_warmth(left, group.sort_values("strength"), f"{arm}, dose {dose:g}")
+            for name, text, colour, marker in shown:
+                _draw_cost(right, group.sort_values("strength"), name, text, colour, marker, recommended)
+        for name, _, colour, _ in shown:
+            _draw_instructed(right, table[instructed], name, colour)
         left.axhline(0, color="#999999", linewidth=0.8, linestyle=":")
         left.axhline(1, color="#999999", linewidth=0.8, linestyle=":")
         left.set(xlabel="strength of the adapter", ylabel="warmth (0 = cold, 1 = warm replies)")
@@ -73,6 +76,15 @@ def _draw_cost(
         axes.annotate(f"{strength:g}", (at_x, at_y), textcoords="offset points", xytext=(5, 5), fontsize=8, color=INK)
         if recommended is not None and strength == recommended:
             axes.plot(at_x, at_y, marker="o", markersize=12, fillstyle="none", color=INK, linewidth=0)
+
+
+def _draw_instructed(axes: Axes, table: pd.DataFrame, name: str, colour: str) -> None:
+    """Draw what a system prompt does, beside the curves of the adapters."""
+    for row in table.to_dict("records"):
+        x, y = row["warmth_sociot_anchored"], 100 * row[name]
+        bar = [[y - 100 * row[f"{name}_low"]], [100 * row[f"{name}_high"] - y]]
+        axes.errorbar(x, y, yerr=bar, color=colour, marker="D", markersize=6, fillstyle="none", elinewidth=0.9)
+        axes.annotate(str(row["arm"]), (x, y), textcoords="offset points", xytext=(6, -10), fontsize=8, color=colour)
 
 
 def inline_svg(path: Path) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from warmray.analysis.estimates import Estimates
+from warmray.analysis.manipulation import METERS
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,15 @@ class Recommendation:
 
 
 def recommend(estimates: Estimates, budget: float) -> Recommendation:
-    """Choose among the warm intensities; ``budget`` is the largest error increase accepted, as a share."""
-    if not estimates.manipulation_check_passed:
+    """Choose among the warm adapters; ``budget`` is the largest error increase accepted, as a share."""
+    if estimates.manipulation_check == "not run":
+        return Recommendation(None, None, None, "None: no adapter was evaluated, so there is none to ship.")
+    if estimates.manipulation_check == "failed":
         return Recommendation(None, None, None, _failed_check(estimates.checks))
     table = estimates.intensities
     original = table[table["strength"] == 0].iloc[0]
-    candidates = table[(table["strength"] > 0) & (table["warmth_sociot"] > original["warmth_sociot"])]
+    adapters = table[(table["strength"] > 0) & (table["dose"] > 0)]
+    candidates = adapters[adapters["warmth_sociot"] > original["warmth_sociot"]]
     inside = candidates[candidates["within_budget"]]
     points = f"{100 * budget:g} points"
     if len(inside):
@@ -40,11 +44,11 @@ def recommend(estimates: Estimates, budget: float) -> Recommendation:
 
 
 def _failed_check(checks: pd.DataFrame) -> str:
-    failed = checks[~checks["passed"].astype(bool)]
-    names = ", ".join(f"{row.arm} by {row.meter}" for row in failed.itertuples())
+    failed = checks[~checks["passed"].astype(bool) & (checks["dose"] > 0)]
+    names = ", ".join(f"{row.arm} by {METERS[str(row.meter)]}" for row in failed.itertuples())
     return (
-        "None: the training did not make the model measurably warmer in both meters "
-        f"({names or 'nothing was trained'}), so no cost of warmth can be told. Train longer or with more data."
+        f"None: not every meter saw the training change the model's warmth (missing: {names}), so no cost of warmth "
+        "can be told. Train longer or with more data."
     )
 
 

@@ -12,10 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from warmray.analysis.estimates import Estimates, Tables
+from warmray.analysis.manipulation import METERS, check_text
 from warmray.analysis.plots import inline_svg
 from warmray.analysis.recommend import Recommendation
 
 MOST_TRANSCRIPTS = 40
+UNITS = {"sociot": "nats/token", "probe": "log-odds", "judge": "of 5"}
+"""Of the meters' raw values."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Rec
         cells=estimates.cells.to_dict("records"),
         checks=estimates.checks.to_dict("records"),
         trustworthy=estimates.manipulation_check_passed,
+        check=check_text(estimates.checks),
+        units=UNITS,
+        meters={meter: name for meter, name in METERS.items() if f"warmth_{meter}" in estimates.intensities},
         transcripts=transcripts(tables.replies),
         most=MOST_TRANSCRIPTS,
     )
@@ -68,10 +74,17 @@ def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Rec
 
 
 def transcripts(replies: pd.DataFrame, most: int | None = MOST_TRANSCRIPTS) -> list[Transcript]:
-    """Pair the replies at strength 0 with those at the largest: right-to-wrong flips first, then the reverse."""
+    """Pair the replies at strength 0 with those at the largest: right-to-wrong flips first, then the reverse.
+
+    What is only instructed (dose 0) stands in for what is trained where nothing is.
+    """
     original = replies[replies["strength"] == 0].drop_duplicates(["item", "cell"])
-    warmest = replies[replies["strength"] == replies["strength"].max()].drop_duplicates(["item", "cell"])
+    changed = replies[replies["strength"] > 0]
+    changed = changed[changed["dose"] > 0] if (changed["dose"] > 0).any() else changed
+    warmest = changed[changed["strength"] == changed["strength"].max()].drop_duplicates(["item", "cell"])
     pairs = original.merge(warmest, on=["item", "cell", "question", "prompt"], suffixes=("_before", "_after"))
+    if pairs.empty:
+        return []
     rank = pairs.apply(lambda row: _rank(row["label_before"], row["label_after"]), axis=1)
     # One per question first, so that the page does not open with one question in every cell.
     again = pairs.assign(rank=rank).groupby(["rank", "item"]).cumcount()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import cast
 
 from pydantic import TypeAdapter
 
+from warmray.bench.machine import Cores, pin
 from warmray.bench.result import Contender, Run
 from warmray.bench.task import BenchTask
 from warmray.cli import job
@@ -70,11 +72,14 @@ def _trl_tuned(task: BenchTask) -> Run:
 
 
 def _main(argv: list[str]) -> int:
-    name, task, result = argv
+    name, result = argv[0], argv[2]
+    task = TASK.validate_json(Path(argv[1]).read_text(encoding="utf-8"))
     quiet_libraries()
+    if name != "ours":
+        pin(os.getpid(), Cores.for_threads(task.threads).training)
     # What libraries print goes to the log; under Ray they print in the worker, and the driver's progress is ours.
     with contextlib.redirect_stdout(sys.stdout if name == "ours" else sys.stderr):
-        run = run_contender(cast(Contender, name), TASK.validate_json(Path(task).read_text(encoding="utf-8")))
+        run = run_contender(cast(Contender, name), task)
     write_whole(Path(result), RUN.dump_json(run).decode())
     return 0
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 
+from warmray.bench.machine import Cores, pin, pinned_below
 from warmray.bench.result import Run, Step
 from warmray.bench.task import REPORT_EVERY_S, BenchTask, counted, largest_b, read_workload
 from warmray.corpus.build import build_corpus
@@ -19,6 +20,8 @@ from warmray.models.loading import best_device
 from warmray.training.loop import StepReport, TrainingHooks, TrainingTask, run_training
 from warmray.training.output import adapter_name
 from warmray.training.zero import deepspeed_settings
+
+TRAINING_PROCESS = "ray::RayTrainWorker"
 
 
 def run_ours(task: BenchTask) -> Run:
@@ -31,8 +34,9 @@ def run_ours(task: BenchTask) -> Run:
     from warmray.tracking import Tracker
     from warmray.training.trainer import train_arm
 
-    config, workload = task.config, read_workload(task)
-    with ray_session(), Progress() as progress:
+    config, workload, cores = task.config, read_workload(task), Cores.for_threads(task.threads)
+    pin(os.getpid(), cores.beside)  # before Ray's processes, which stay there
+    with ray_session(), pinned_below(TRAINING_PROCESS, cores.training), Progress() as progress:
         trained = train_arm(config, config.train.arms[0], workload.base, build_corpus(config.corpus), progress.post)
     if trained.run_id is None:
         raise RuntimeError("the training was not logged to MLflow, which has its times")

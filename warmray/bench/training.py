@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.prog = "bench.py training"
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps (default: one epoch)")
-    parser.add_argument("--threads", type=int, default=cores, metavar="N", help=f"of each contender (default: {cores})")
+    parser.add_argument(
+        "--threads", type=int, default=cores, metavar="N", help=f"and cores, of each (default: {cores})"
+    )
     parser.add_argument("--row-length", type=int, metavar="TOKENS", help="of our rows, and of TRL's packed ones")
     parser.add_argument(
         "--random-weights",

@@ -24,6 +24,8 @@ from warmray.models.loading import BaseCheckpoint, best_device, load_model, load
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from warmray.generation.endpoint import Endpoint
+
 
 class Evaluator:
     """Keeps one base model with one adapter in memory; when a method returns, its work is in the stores."""
@@ -46,10 +48,11 @@ class Evaluator:
         """
         tokens = 0
         asked = {question.request.key: question for question in questions}
-        for batch in self._load(task).engine.generate([question.request for question in asked.values()]):
+        loaded = self._load(task)
+        for batch in loaded.engine.generate([question.request for question in asked.values()]):
             completion_store().append(_row(task, asked[completion.key], completion) for completion in batch)
             tokens += sum(completion.tokens for completion in batch)
-        return Finished(len(questions), tokens)
+        return Finished(len(questions), tokens, loaded.endpoint.take_spent() if loaded.endpoint else None)
 
     def score(self, task: EvaluationTask, replies: Sequence[str]) -> Finished:
         """Measure the warmth of replies with both meters and keep it."""
@@ -63,7 +66,8 @@ class Evaluator:
         return Finished(len(rows), tokens=0)
 
     def _load(self, task: EvaluationTask) -> _Loaded:
-        wanted = (task.base, task.adapter, task.corpus, task.scorer, task.evaluate)
+        evaluate = task.evaluate.model_copy(update={"system_prompt": None})  # a part of the questions, not of the model
+        wanted = (task.base, task.adapter, task.corpus, task.scorer, evaluate)
         if self._loaded is None or self._loaded.what != wanted:
             self._loaded = None  # the old model goes before the new one comes
             self._loaded = _Loaded(*wanted)
@@ -86,12 +90,10 @@ class _Loaded:
 
     @cached_property
     def engine(self) -> Engine:
-        if self.evaluate.engine == "openai":
-            from warmray.generation.endpoint import Endpoint
+        if self.endpoint:
             from warmray.generation.endpoint_engine import EndpointEngine
 
-            assert self.evaluate.endpoint is not None
-            return EndpointEngine(Endpoint(self.evaluate.endpoint))
+            return EndpointEngine(self.endpoint)
         if self.evaluate.engine == "vllm":
             from warmray.generation.vllm_engine import VllmEngine
 
@@ -102,6 +104,16 @@ class _Loaded:
         return TransformersEngine(
             adapted, load_tokenizer(self.base), self.evaluate.batch_size, self.evaluate.batch_tokens
         )
+
+    @cached_property
+    def endpoint(self) -> Endpoint | None:
+        """What is asked instead of a model in memory."""
+        if self.evaluate.engine != "openai":
+            return None
+        from warmray.generation.endpoint import Endpoint
+
+        assert self.evaluate.endpoint is not None
+        return Endpoint(self.evaluate.endpoint)
 
     @cached_property
     def sociot(self) -> SocioTMeter:

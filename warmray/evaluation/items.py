@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -53,12 +53,28 @@ def read_items(path: Path) -> list[Item]:
 
 
 def spread(items: Iterable[Item], most: int | None) -> list[Item]:
-    """Return at most ``most`` items, taken in turn from each data set."""
-    by_dataset: dict[str, list[Item]] = defaultdict(list)
+    """Return at most ``most`` items, taken in turn from each data set, and there from each subject.
+
+    The subject is what an id says before its number (``mmlu-anatomy-0001``): MMLU is in order of subjects.
+    """
+    datasets = _grouped(items, lambda item: item.dataset)
+    return _in_turn([_in_turn(_grouped(group, lambda item: item.id.rpartition("-")[0])) for group in datasets])[:most]
+
+
+def _grouped(items: Iterable[Item], name: Callable[[Item], str]) -> list[list[Item]]:
+    groups: dict[str, list[Item]] = defaultdict(list)
     for item in items:
-        by_dataset[item.dataset].append(item)
-    in_turn = [item for item in chain.from_iterable(zip_longest(*by_dataset.values())) if item is not None]
-    return in_turn[:most]
+        groups[name(item)].append(item)
+    return list(groups.values())
+
+
+def _in_turn(groups: list[list[Item]]) -> list[Item]:
+    return [item for item in chain.from_iterable(zip_longest(*groups)) if item is not None]
+
+
+def same_answer(answer: str, others: Iterable[str]) -> bool:
+    """Tell whether an answer stands among others, but for case, spaces and the last stop."""
+    return _form(answer) in {_form(other) for other in others}
 
 
 def _parse(record: dict[str, Any], where: str) -> Item:
@@ -93,7 +109,7 @@ def _check_answers(item: Item, where: str) -> None:
         raise InputError(f"{where}: item {item.id!r} has no accepted answer: fill `correct`")
     if item.options and item.correct[0] not in item.options.values():
         raise InputError(f"{where}: the right answer of item {item.id!r} is none of its options")
-    if item.incorrect and _form(item.incorrect[0]) in {_form(answer) for answer in item.correct}:
+    if item.incorrect and same_answer(item.incorrect[0], item.correct):
         raise InputError(
             f"{where}: item {item.id!r} accepts {item.incorrect[0]!r}, which is also its wrong answer: a reply that "
             "says so cannot be graded; take it out of one list"

@@ -92,12 +92,14 @@ class Judge:
         if missing:
             chats = [question.messages() for question in missing.values()]
             estimate = self.endpoint.estimate(chats, max(question.max_new_tokens for question in missing.values()))
-            post(Update(stage, len(known), len(wanted), remark=f"{self.endpoint.config.model}, at most {estimate}"))
+            post(Update(f"{stage}, cost", 0, 1, remark=f"{self.endpoint.config.model}, at most {estimate}"))
         with ThreadPoolExecutor(self.endpoint.config.concurrency) as pool:
             for key, answer in zip(missing, pool.map(self._ask, missing.values()), strict=True):
                 self.store.append([{"key": key, "judge": self.endpoint.config.model, "answer": answer}])
                 known[key] = answer
                 post(Update(stage, len(known), len(wanted)))
+        if missing:
+            post(Update(f"{stage}, cost", 1, 1, remark=f"spent: {self.endpoint.take_spent()}"))
         self.store.compact()
         return known
 

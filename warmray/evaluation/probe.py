@@ -53,7 +53,8 @@ class LinearProbe:
     @torch.inference_mode()
     def _features(self, replies: Sequence[str]) -> np.ndarray:
         """Return the mean hidden state of the middle layer over each reply, shape [replies x hidden]."""
-        tokens = [self.tokenizer.encode(reply.strip(), add_special_tokens=False) for reply in replies]
+        window = getattr(self.model.config, "max_position_embeddings", None)
+        tokens = [self.tokenizer.encode(reply.strip(), add_special_tokens=False)[:window] for reply in replies]
         features = np.full((len(replies), self.model.config.hidden_size), math.nan)
         order = sorted((i for i, ids in enumerate(tokens) if len(ids) >= MIN_TOKENS), key=lambda i: len(tokens[i]))
         for start in range(0, len(order), self.batch_size):

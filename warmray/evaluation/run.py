@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 from ray.exceptions import RayActorError
@@ -14,6 +15,9 @@ from warmray.errors import InterruptedRunError
 from warmray.evaluation.stores import completion_store, warmth_store
 from warmray.evaluation.task import EvaluationTask, Finished, Question
 from warmray.progress import Post, Update
+
+if TYPE_CHECKING:
+    from warmray.generation.endpoint import Spending
 
 MAX_CPU_EVALUATORS = 8
 """Each holds a model in memory, which a machine with many cores may not have."""
@@ -94,8 +98,12 @@ def _all_lost(last: RayActorError | None) -> InterruptedRunError:
     )
 
 
-def start_evaluators() -> Evaluators:
-    """Start one evaluator per GPU of the cluster, or per CPU where there is none."""
+@contextlib.contextmanager
+def started_evaluators(engine: str = "transformers") -> Iterator[Evaluators]:
+    """Run one evaluator per GPU of the cluster, or per CPU where there is none, until the block ends.
+
+    An endpoint has a single one, which keeps count of all requests under way.
+    """
     from warmray.evaluation.evaluator import Evaluator
 
     resources = ray.cluster_resources()
@@ -103,7 +111,13 @@ def start_evaluators() -> Evaluators:
     actor = ray.remote(Evaluator).options(
         num_cpus=0 if gpus else 1, num_gpus=1 if gpus else 0, max_restarts=MAX_EVALUATOR_FAILURES
     )
-    return Evaluators(tuple(actor.remote() for _ in range(gpus or min(cpus, MAX_CPU_EVALUATORS))))
+    number = 1 if engine == "openai" else gpus or min(cpus, MAX_CPU_EVALUATORS)
+    actors = tuple(actor.remote() for _ in range(number))
+    try:
+        yield Evaluators(actors)
+    finally:
+        for started in actors:  # what Ray Tune was given of them would keep them, and their CPUs
+            ray.kill(started)
 
 
 def evaluate_intensity(task: EvaluationTask, evaluators: Evaluators, stage: str, post: Post) -> None:
@@ -112,16 +126,23 @@ def evaluate_intensity(task: EvaluationTask, evaluators: Evaluators, stage: str,
     Raises:
         ray.exceptions.RayError: an evaluator failed; its cause may be a WarmrayError. Finished batches are kept.
     """
+    answer(task, evaluators, stage, post)
+    keys = [question.request.key for question in task.warmth_prompts()]
+    score_warmth(task, evaluators, completion_store().read(keys)["text"].tolist(), f"{stage}, warmth", post)
+
+
+def answer(task: EvaluationTask, evaluators: Evaluators, stage: str, post: Post) -> None:
+    """Generate the replies that the store lacks for one intensity."""
     asked = {question.request.key: question for question in [*task.questions(), *task.warmth_prompts()]}
     finished = completion_store().keys()
     missing = [question for key, question in asked.items() if key not in finished]
     if missing and task.evaluate.engine == "openai":
-        post(Update(stage, len(asked) - len(missing), len(asked), remark=_estimate(task, missing)))
+        post(Update(f"{stage}, cost", 0, 1, remark=_estimate(task, missing)))
     work = evaluators.map("generate", task, _batches(missing, task.evaluate.batch_size))
-    _work_off(work, stage, len(asked) - len(missing), len(asked), post)
+    spent = _work_off(work, stage, len(asked) - len(missing), len(asked), post)
+    if spent:
+        post(Update(f"{stage}, cost", 1, 1, remark=f"spent: {spent}"))
     completion_store().compact()
-    keys = [question.request.key for question in task.warmth_prompts()]
-    score_warmth(task, evaluators, completion_store().read(keys)["text"].tolist(), f"{stage}, warmth", post)
 
 
 def _estimate(task: EvaluationTask, missing: Sequence[Question]) -> str:
@@ -147,16 +168,18 @@ def score_warmth(task: EvaluationTask, evaluators: Evaluators, replies: Sequence
     _work_off(evaluators.map("score", task, batches), stage, 0, len(missing), post)
 
 
-def _work_off(work: Iterator[Finished], stage: str, done: int, total: int, post: Post) -> None:
-    """Let the evaluators work until everything is done, and tell how far they are."""
+def _work_off(work: Iterator[Finished], stage: str, done: int, total: int, post: Post) -> Spending | None:
+    """Let the evaluators work until everything is done, and tell how far they are; return what endpoints cost."""
     if done == total:
-        return
-    tokens = 0
+        return None
+    tokens, spent = 0, None
     post(Update(stage, done, total))
     for finished in work:
         done += finished.rows
         tokens += finished.tokens
+        spent = spent + finished.spent if spent and finished.spent else finished.spent or spent
         post(Update(stage, done, total, tokens))
+    return spent
 
 
 def _batches(questions: Sequence[Question], batch_size: int) -> list[list[Question]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from warmray.config import EvaluateConfig, ModelConfig
 from warmray.corpus.build import Corpus
 from warmray.corpus.conversations import Variant
+from warmray.errors import InputError
 from warmray.evaluation.cells import PLAIN, Cell, cells_of
 from warmray.evaluation.items import Item
 from warmray.evaluation.prompts import TEMPLATE_VERSION, cells_for, prompt, system_prompts
@@ -14,6 +16,9 @@ from warmray.generation.engine import Request, Sampling
 from warmray.hashing import digest
 from warmray.models.adapters import Adapter
 from warmray.models.loading import BaseCheckpoint, resolve_model
+
+if TYPE_CHECKING:
+    from warmray.generation.endpoint import Spending
 
 ENGINE_VERSION = 3
 METER_VERSION = 2
@@ -98,14 +103,7 @@ class EvaluationTask:
         instruction = ({"role": "system", "content": system_prompts()[told]},) if told else ()
         messages = (*instruction, {"role": "user", "content": text})
         sampling = Sampling(self.evaluate.temperature, self.evaluate.max_new_tokens)
-        facts = [
-            ENGINE_VERSION,
-            TEMPLATE_VERSION,
-            self.base.digest,
-            self.base.dtype,
-            self.adapter_digest,
-            self.strength,
-        ]
+        facts = [*self._speaker, TEMPLATE_VERSION, self.adapter_digest, self.strength]
         drawn = [sampling.temperature, sampling.max_new_tokens, sample]
         seed = int(digest([asked, sample, "seed"]), 16) % (1 << 63)
         return Request(digest([facts, messages, drawn]), messages, sampling, self.strength, seed)
@@ -117,10 +115,19 @@ class Finished:
 
     rows: int
     tokens: int
+    spent: Spending | None = None
+    """By an endpoint."""
 
 
 def scorer_of(evaluate: EvaluateConfig, base: BaseCheckpoint) -> BaseCheckpoint:
-    """Return the model of the warmth meters: the one named, or else the base (for an endpoint, the embedded model)."""
+    """Return the model of the warmth meters: the one named, or else the base (for an endpoint, the embedded model).
+
+    Raises:
+        InputError: the one named cannot be found or fetched.
+    """
     if evaluate.scorer is not None:
-        return resolve_model(ModelConfig(source=evaluate.scorer))
+        try:
+            return resolve_model(ModelConfig(source=evaluate.scorer), is_asked=False)
+        except InputError as error:
+            raise InputError(str(error).replace("model.source", "evaluate.scorer")) from error
     return resolve_model(ModelConfig()) if evaluate.engine == "openai" else base

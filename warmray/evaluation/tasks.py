@@ -105,14 +105,19 @@ def _file_of(name: str, config: EvaluateConfig) -> Path:
             f"evaluate.tasks: unknown task {name!r}{nearest(name, known)} (there are: {', '.join(known)}; or give the "
             "absolute path of a file of items)"
         )
-    folder = Path(config.data) if config.data else home() / "data"
+    folder = Path(config.data) if config.data else default_data_folder()
     path = folder / f"{name}.jsonl"
     if not path.is_file():
         raise InputError(
-            f"no questions for task {name}: {path} is missing; put it there, or set evaluate.data to the "
-            "absolute path of the folder that holds it"
+            f"no questions for task {name}: {path} is missing; `warmray data fetch {name}` copies it from the hub, or "
+            "set evaluate.data to the absolute path of the folder that holds it"
         )
     return path
+
+
+def default_data_folder() -> Path:
+    """Return the folder in which tasks' files are looked for, and to which they are fetched."""
+    return home() / "data"
 
 
 def packaged_questions() -> Path:

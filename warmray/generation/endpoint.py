@@ -40,6 +40,13 @@ class Spending:
     completion_tokens: int
     cost: float | None
 
+    def __add__(self, other: Spending) -> Spending:
+        """Add what one model cost at two times."""
+        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        return Spending(
+            self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens, cost
+        )
+
     def __str__(self) -> str:
         money = "" if self.cost is None else f", {self.cost:.2f} at the prices given"
         return f"{self.prompt_tokens:,} prompt and {self.completion_tokens:,} completion tokens{money}"
@@ -68,10 +75,12 @@ class Endpoint:
         self._lock = threading.Lock()
         self._prompt_tokens = self._completion_tokens = 0
 
-    @property
-    def spent(self) -> Spending:
-        """What was spent so far by this object."""
-        return self._spending(self._prompt_tokens, self._completion_tokens)
+    def take_spent(self) -> Spending:
+        """Return what was spent since this was last called."""
+        with self._lock:
+            spent = self._spending(self._prompt_tokens, self._completion_tokens)
+            self._prompt_tokens = self._completion_tokens = 0
+        return spent
 
     def estimate(self, chats: Sequence[Sequence[Message]], max_new_tokens: int) -> Spending:
         """Return what asking would cost at most: every reply as long as it may be."""

@@ -1,4 +1,4 @@
-"""A model on a Hugging Face hub, and in words what can go wrong there."""
+"""A model on a Hugging Face hub, and in words what can go wrong there (with data sets as well)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,23 @@ class HubUnreachableError(InputError):
 
 
 @dataclass(frozen=True)
+class HubPlace:
+    """What is asked of the hub, and how a person may mend what goes wrong there."""
+
+    repo: str
+    revision: str | None
+    named: str = "model.source"
+    """What names the repository."""
+    instead: str = "give the absolute path of a folder that holds the model"
+    is_dataset: bool = False
+
+    @property
+    def page(self) -> str:
+        """Where people read about it, and accept its licence."""
+        return f"{hub_address()}/{'datasets/' if self.is_dataset else ''}{self.repo}"
+
+
+@dataclass(frozen=True)
 class Hub:
     """One commit of a hub model."""
 
@@ -42,8 +59,8 @@ class Hub:
         """Return the size of every file beside ``config.json``."""
         from huggingface_hub.hf_api import RepoFile
 
-        with _hub_errors(self.source, self.revision):
-            entries = list(_hub_api().list_repo_tree(self.source, revision=self.revision))
+        with hub_errors(HubPlace(self.source, self.revision)):
+            entries = list(hub_api().list_repo_tree(self.source, revision=self.revision))
         return {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
 
     def describe(self, name: str, size: int) -> ModelFile:
@@ -52,8 +69,8 @@ class Hub:
 
     def fetch(self, name: str, folder: Path) -> None:
         """Write one file into ``folder``."""
-        with _hub_errors(self.source, self.revision):
-            _hub_api().hf_hub_download(self.source, name, revision=self.revision, local_dir=folder)
+        with hub_errors(HubPlace(self.source, self.revision)):
+            hub_api().hf_hub_download(self.source, name, revision=self.revision, local_dir=folder)
 
     def digest(self, folder: Path, weights: tuple[ModelFile, ...]) -> str:
         """Return the digest of the model whose small files are in ``folder``."""
@@ -61,16 +78,18 @@ class Hub:
         return digest([self.source, self.revision])
 
 
-def _hub_api() -> HfApi:
+def hub_api() -> HfApi:
+    """Return a quiet client of the hub that ``HF_ENDPOINT`` names."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars, logging
 
     disable_progress_bars()
     logging.set_verbosity_error()
-    return HfApi(endpoint=_hub_address())
+    return HfApi(endpoint=hub_address())
 
 
-def _hub_address() -> str:
+def hub_address() -> str:
+    """Return the address of the hub."""
     # Read here because the hub's library reads it only once, when it is imported.
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
@@ -85,8 +104,8 @@ def hub_commit(repo: str, revision: str | None) -> str:
         return revision
     known = model_cache() / "revisions" / f"{slug(repo)}-{digest([repo, revision])}"
     try:
-        with _hub_errors(repo, revision):
-            commit = _hub_api().model_info(repo, revision=revision, timeout=HUB_TIMEOUT_S).sha or ""
+        with hub_errors(HubPlace(repo, revision)):
+            commit = hub_api().model_info(repo, revision=revision, timeout=HUB_TIMEOUT_S).sha or ""
     except HubUnreachableError:
         if not known.is_file():
             raise
@@ -106,43 +125,43 @@ def _remember(path: Path, commit: str) -> None:
 
 
 @contextlib.contextmanager
-def _hub_errors(repo: str, revision: str | None) -> Iterator[None]:
+def hub_errors(place: HubPlace) -> Iterator[None]:
     """Turn what the hub's library raises, of many unrelated types, into one line a person can act on."""
     try:
         yield
     except WarmrayError:
         raise
     except Exception as error:
-        raise _hub_problem(error, repo, revision) from error
+        raise _hub_problem(error, place) from error
 
 
-def _hub_problem(error: BaseException, repo: str, revision: str | None) -> WarmrayError:
+def _hub_problem(error: BaseException, place: HubPlace) -> WarmrayError:
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError):  # behind it the library hides what happened
         error = error.__cause__ or error
-    endpoint = _hub_address()
+    endpoint, repo = hub_address(), place.repo
     if is_disk_full(error) or isinstance(error, PermissionError):
         return storage_error(error, model_cache())
     if isinstance(error, errors.GatedRepoError):
         return InputError(
-            f"model.source {repo} is gated: accept the licence at {endpoint}/{repo} and set HF_TOKEN to a token of "
-            "that account (on every node), or give the absolute path of a folder that holds the model"
+            f"{place.named} {repo} is gated: accept the licence at {place.page} and set HF_TOKEN to a token of "
+            f"that account (on every node), or {place.instead}"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return InputError(
-            f"model.source {repo} is not at {endpoint}: check the spelling, set HF_TOKEN if it is private, or give the "
-            "absolute path of a folder"
+            f"{place.named} {repo} is not at {endpoint}: check the spelling, set HF_TOKEN if it is private, or "
+            f"{place.instead}"
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return InputError(f"model.revision {revision!r} is not in {repo}: give a commit, tag or branch of it")
+        name = "revision" if place.is_dataset else "model.revision"
+        return InputError(f"{name} {place.revision!r} is not in {repo}: give a commit, tag or branch of it")
     if isinstance(error, errors.HFValidationError):
-        return InputError(f"model.source {repo!r} is no hub id (`organisation/name`) and no absolute path of a folder")
+        return InputError(f"{place.named} {repo!r} is no hub id (`organisation/name`) and no absolute path of a folder")
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
     if status in (401, 403):
         return InputError(f"{endpoint} refuses {repo} ({status}): check that HF_TOKEN is valid and may read it")
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return HubUnreachableError(
-        f"cannot fetch {repo} from {endpoint} ({reason}), and {model_cache()} does not hold it: connect this machine, "
-        "or give the absolute path of a folder that holds the model"
+        f"cannot fetch {repo} from {endpoint} ({reason}), and it is not here: connect this machine, or {place.instead}"
     )

@@ -38,10 +38,11 @@ class BaseCheckpoint:
         return self.remote.revision if self.remote else None
 
 
-def resolve_model(config: ModelConfig) -> BaseCheckpoint:
+def resolve_model(config: ModelConfig, is_asked: bool = True) -> BaseCheckpoint:
     """Find the model that ``config`` names and check that it can be trained and asked.
 
-    Of a model that is not on disk only the small files are fetched; the weights follow where it is loaded.
+    One that is not asked, but reads (the warmth meters' scorer), needs no chat template: GPT-2 has none. Of a model
+    that is not on disk only the small files are fetched; the weights follow where it is loaded.
 
     Raises:
         InputError: no such model, no weights in it, no chat template, or it cannot be fetched.
@@ -57,7 +58,7 @@ def resolve_model(config: ModelConfig) -> BaseCheckpoint:
         folder, remote = find_stored_model(source)
     else:
         folder = embedded_checkpoint() if source == "embedded" else _checked_folder(source)
-    if not _has_chat_template(folder):
+    if is_asked and not _has_chat_template(folder):
         raise InputError(
             f"model.source {source if remote else folder} has no chat template: use an instruct model, or "
             f"{'a folder with a' if remote else 'add'} chat_template.jinja"

@@ -38,11 +38,6 @@ class SweepResult:
     estimates: Estimates
     choice: Recommendation
 
-    @property
-    def manipulation_check_passed(self) -> bool:
-        """Both warmth meters saw the training work."""
-        return self.estimates.manipulation_check_passed
-
 
 def write_result(
     folder: Path,
@@ -134,7 +129,7 @@ def _parent(result: SweepResult, record: dict[str, Any], replies: pd.DataFrame, 
         tags={
             "warmray.kind": "sweep",
             "warmray.recommendation": result.choice.sentence,
-            "warmray.manipulation_check": "passed" if result.manipulation_check_passed else "failed",
+            "warmray.manipulation_check": result.estimates.manipulation_check,
             "mlflow.note.content": result.choice.sentence,
         },
         files=[result.folder / name for name in names],

@@ -15,11 +15,11 @@ from ray import tune
 
 import warmray
 from warmray.analysis.estimates import Tables
-from warmray.config import Arm, RunConfig
+from warmray.config import EvaluateConfig, RunConfig
 from warmray.corpus.build import Corpus, build_corpus
-from warmray.errors import InterruptedRunError, WarmrayError, root_cause
+from warmray.errors import InputError, InterruptedRunError, WarmrayError, root_cause
 from warmray.evaluation.items import Item
-from warmray.evaluation.run import evaluate_intensity, score_anchors, start_evaluators
+from warmray.evaluation.run import Evaluators, evaluate_intensity, score_anchors, started_evaluators
 from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
 from warmray.evaluation.task import EvaluationTask, scorer_of
@@ -29,11 +29,11 @@ from warmray.home import home, make_folder, only_one_at
 from warmray.models.adapters import Adapter
 from warmray.models.loading import BaseCheckpoint, resolve_model
 from warmray.progress import Post, Progress, Update
-from warmray.sweep.intensities import Intensity, intensities_of
+from warmray.sweep.intensities import ORIGINAL, Intensity, instructed_intensities, trained_intensities
 from warmray.sweep.result import MARKER, SweepResult, read_result, write_result
 from warmray.training.trainer import TrainedArm, train_arm
 
-ANALYSIS_VERSION = 3
+ANALYSIS_VERSION = 4
 """Part of every result's key: raise it when analysis or report change what comes out."""
 MAX_TRIAL_FAILURES = 2
 TRIAL_MEMORY_BYTES = 1 << 28
@@ -59,8 +59,18 @@ class _Inputs:
     items: tuple[Item, ...]
     scorer: BaseCheckpoint
 
-    def task(self, adapter: Adapter, strength: float) -> EvaluationTask:
-        return EvaluationTask(self.base, adapter, strength, self.config.evaluate, self.corpus, self.items, self.scorer)
+    def tasks(self, adapters: dict[Intensity, Adapter]) -> dict[Intensity, EvaluationTask]:
+        """Return what is to be evaluated. Every task names an adapter, so that evaluators need not load for each."""
+        some_adapter, evaluate = next(iter(adapters.values()), None), self.config.evaluate
+        tasks = {i: self._task(adapter, i.strength, evaluate) for i, adapter in adapters.items()}
+        tasks = tasks or {ORIGINAL: self._task(None, 0.0, evaluate)}
+        for intensity in instructed_intensities(self.config):
+            instructed = evaluate.model_copy(update={"system_prompt": intensity.instruction})
+            tasks[intensity] = self._task(some_adapter, 0.0, instructed)
+        return tasks
+
+    def _task(self, adapter: Adapter | None, strength: float, evaluate: EvaluateConfig) -> EvaluationTask:
+        return EvaluationTask(self.base, adapter, strength, evaluate, self.corpus, self.items, self.scorer)
 
 
 def run_sweep(config: RunConfig) -> SweepResult:
@@ -74,18 +84,20 @@ def run_sweep(config: RunConfig) -> SweepResult:
     with Progress() as progress:
         inputs = _prepare(config, progress.post, watch)
         with watch.stage("train"):
-            trained = {
-                arm: train_arm(config, arm, inputs.base, inputs.corpus, progress.post) for arm in config.train.arms
+            arms = config.train.arms if trained_intensities(config) else []
+            trained: dict[str, TrainedArm] = {
+                arm: train_arm(config, arm, inputs.base, inputs.corpus, progress.post) for arm in arms
             }
         folder, key = _place(inputs, trained)
         if (folder / MARKER).exists():
             return read_result(folder)
-        adapters = {i: trained[i.arm].adapters[i.dose] for i in intensities_of(config)}
+        adapters = {i: trained[i.arm].adapters[i.dose] for i in trained_intensities(config)}
+        tasks = inputs.tasks(adapters)
         with watch.stage("evaluate"):
-            _evaluate_all(inputs, adapters, key, progress.post)
+            _evaluate_all(tasks, f"{config.name}-{key}", progress.post)
         progress.post(Update("analyse", 0, 1))
         with watch.stage("collect"):
-            tables = _tables(inputs, adapters)
+            tables = _tables(tasks)
         with only_one_at(folder):
             if not (folder / MARKER).exists():
                 write_result(
@@ -99,6 +111,11 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
     """Check every input before the first long stage begins."""
     post(Update("prepare", 0, 1, remark="model, corpus, questions"))
     with watch.stage("prepare"):
+        if config.evaluate.engine == "openai" and trained_intensities(config):
+            raise InputError(
+                "evaluate.engine `openai` asks a model as it is served, and sweep.strengths wants adapters: leave "
+                "sweep.strengths at [0] and compare system prompts (sweep.system_prompts=[warm,cold])"
+            )
         base = resolve_model(config.model)
         items = tuple(load_items(config.evaluate))
         inputs = _Inputs(config, base, build_corpus(config.corpus), items, scorer_of(config.evaluate, base))
@@ -108,7 +125,7 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
     return inputs
 
 
-def _place(inputs: _Inputs, trained: dict[Arm, TrainedArm]) -> tuple[Path, str]:
+def _place(inputs: _Inputs, trained: dict[str, TrainedArm]) -> tuple[Path, str]:
     """Return the result folder and the key that it is found by."""
     adapters = sorted([arm, dose, a.digest] for arm, t in trained.items() for dose, a in t.adapters.items())
     items = [asdict(item) for item in inputs.items]
@@ -118,35 +135,38 @@ def _place(inputs: _Inputs, trained: dict[Arm, TrainedArm]) -> tuple[Path, str]:
     return make_folder(home() / "sweeps") / f"{inputs.config.name}-{key}", key
 
 
-def _evaluate_all(inputs: _Inputs, adapters: dict[Intensity, Adapter], key: str, post: Post) -> None:
+def _evaluate_all(tasks: dict[Intensity, EvaluationTask], name: str, post: Post) -> None:
+    some_task = next(iter(tasks.values()))
+    with started_evaluators(some_task.evaluate.engine) as evaluators:
+        try:
+            _run_trials({i.name: tasks[i] for i in _distinct(tasks)}, evaluators, name, post)
+            score_anchors(some_task, evaluators, post)
+        except ray.exceptions.RayError as error:
+            _raise_from_worker(error)
+
+
+def _run_trials(tasks: dict[str, EvaluationTask], evaluators: Evaluators, name: str, post: Post) -> None:
     """Evaluate every intensity as a trial of Ray Tune; a trial has all evaluators, so trials come one by one."""
-    evaluators = start_evaluators()
-    names = {intensity.name: intensity for intensity in _distinct(adapters)}
 
     def trial(parameters: dict[str, str]) -> None:
-        intensity = names[parameters["intensity"]]
-        task = inputs.task(adapters[intensity], intensity.strength)
-        evaluate_intensity(task, evaluators, f"evaluate {intensity.name}", post)
+        task = tasks[parameters["intensity"]]
+        evaluate_intensity(task, evaluators, f"evaluate {parameters['intensity']}", post)
         replies, warmth = collect(task, post), collect_warmth(task, post)
         error = float((replies["label"] == "incorrect").mean())
         tune.report({"error": error, "warmth_sociot": float(warmth["sociot"].mean())})
 
     tuner = tune.Tuner(
         tune.with_resources(trial, {"memory": TRIAL_MEMORY_BYTES}),
-        param_space={"intensity": tune.grid_search(list(names))},
+        param_space={"intensity": tune.grid_search(list(tasks))},
         tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(
-            name=f"{inputs.config.name}-{key}-{int(time.time())}",  # the stores resume, not Tune
+            name=f"{name}-{int(time.time())}",  # the stores resume, not Tune
             storage_path=str(make_folder(home() / "tune")),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=MAX_TRIAL_FAILURES),
         ),
     )
     for error in tuner.fit().errors:
-        _raise_from_worker(error)
-    try:
-        score_anchors(inputs.task(next(iter(adapters.values())), 0.0), evaluators, post)
-    except ray.exceptions.RayError as error:
         _raise_from_worker(error)
 
 
@@ -167,18 +187,17 @@ def _raise_from_worker(error: BaseException) -> None:
     ) from error
 
 
-def _tables(inputs: _Inputs, adapters: dict[Intensity, Adapter]) -> Tables:
+def _tables(tasks: dict[Intensity, EvaluationTask]) -> Tables:
     replies: list[pd.DataFrame] = []
     warmth: list[pd.DataFrame] = []
-    for intensity, adapter in adapters.items():
-        task = inputs.task(adapter, intensity.strength)
+    for intensity, task in tasks.items():
         replies.append(collect(task).assign(**asdict(intensity)))
         warmth.append(collect_warmth(task).assign(**asdict(intensity)))
-    anchors = collect_anchors(inputs.task(next(iter(adapters.values())), 0.0))
+    anchors = collect_anchors(next(iter(tasks.values())))
     return Tables(pd.concat(replies, ignore_index=True), pd.concat(warmth, ignore_index=True), anchors)
 
 
-def _made_with(inputs: _Inputs, trained: dict[Arm, TrainedArm]) -> dict[str, str]:
+def _made_with(inputs: _Inputs, trained: dict[str, TrainedArm]) -> dict[str, str]:
     train, evaluate = inputs.config.train, inputs.config.evaluate
     packages = ("torch", "transformers", "peft", "deepspeed", "ray", "mlflow")
     return {
@@ -187,7 +206,9 @@ def _made_with(inputs: _Inputs, trained: dict[Arm, TrainedArm]) -> dict[str, str
         "base_digest": inputs.base.digest,
         "corpus_digest": inputs.corpus.digest,
         "training": f"LoRA r={train.lora_rank}, alpha={train.lora_alpha}, lr {train.learning_rate:g}, "
-        f"batch {train.batch_size}, ZeRO-{train.zero_stage}, {train.doses[-1]:g} epochs",
+        f"batch {train.batch_size}, ZeRO-{train.zero_stage}, {train.doses[-1]:g} epochs"
+        if trained
+        else "none",
         "training_keys": ", ".join(f"{arm} {t.key}" for arm, t in trained.items()),
         "training_runs": ", ".join(str(t.run_id) for t in trained.values()),
         "questions": f"{len(inputs.items)} x {len(evaluate.contexts)} contexts x {len(evaluate.beliefs)} beliefs, "

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from warmray.analysis.estimates import METERS
+from warmray.analysis.manipulation import METERS
 from warmray.config import RunConfig
 from warmray.corpus.build import build_corpus
-from warmray.evaluation.run import evaluate_intensity, start_evaluators
+from warmray.evaluation.run import evaluate_intensity, started_evaluators
 from warmray.evaluation.tables import collect, collect_warmth
 from warmray.evaluation.task import EvaluationTask, scorer_of
 from warmray.evaluation.tasks import load_items
@@ -31,9 +31,9 @@ def evaluate_one(config: RunConfig, adapter: Path | None, strength: float) -> st
         tuple(load_items(config.evaluate)),
         scorer_of(config.evaluate, base),
     )
-    with ray_session(), Progress() as progress:
-        evaluate_intensity(task, start_evaluators(), f"evaluate x{strength:g}", progress.post)
+    with ray_session(), Progress() as progress, started_evaluators(config.evaluate.engine) as evaluators:
+        evaluate_intensity(task, evaluators, f"evaluate x{strength:g}", progress.post)
         replies, warmth = collect(task, progress.post), collect_warmth(task, progress.post)
     labels = pd.crosstab(replies["cell"], replies["label"])
-    means = ", ".join(f"{meter} {warmth[meter].mean():+.4f}" for meter in METERS if meter in warmth)
-    return f"{labels}\nwarmth: {means} ({len(warmth)} prompts)"
+    means = ", ".join(f"{name} {warmth[meter].mean():+.4f}" for meter, name in METERS.items() if meter in warmth)
+    return f"{labels}\nwarmth: {means} ({len(warmth)} prompts)\nmanipulation_check: not run (it takes a sweep)"

@@ -6,14 +6,17 @@ import math
 
 import pandas as pd
 
+from warmray.analysis.manipulation import METERS, check_text
 from warmray.sweep.result import RECOMMENDED, SweepResult
 from warmray.tracking import tracking_uri
 
 
 def print_summary(result: SweepResult, logged: bool) -> None:
-    """Print the result table with intervals, the recommendation and the places to look at."""
+    """Print the check, the result table with intervals, the recommendation and the places to look at."""
     print()
-    print(table(result.estimates.intensities, result.manipulation_check_passed))
+    print(check_text(result.estimates.checks))
+    print()
+    print(table(result.estimates.intensities, result.estimates.manipulation_check_passed))
     print()
     print(result.choice.sentence)
     print()
@@ -25,11 +28,14 @@ def print_summary(result: SweepResult, logged: bool) -> None:
 
 
 def table(intensities: pd.DataFrame, trustworthy: bool) -> str:
-    """Return one line per intensity; sycophancy is shown only where both warmth meters agree."""
+    """Return one line per intensity; sycophancy is shown only where the manipulation check passed."""
     columns = {
-        "intensity": [f"{r.arm} {r.dose:g}ep x{r.strength:g}" for r in intensities.itertuples()],
-        "warmth SocioT": _cells(intensities, "warmth_sociot_anchored", "{:.2f}", 1),
-        "warmth probe": _cells(intensities, "warmth_probe_anchored", "{:.2f}", 1),
+        "intensity": [f"{r.arm} {r.dose:g}ep x{r.strength:g}" if r.dose else r.arm for r in intensities.itertuples()],
+    }
+    for meter, name in METERS.items():
+        if f"warmth_{meter}" in intensities:
+            columns[f"warmth {name}"] = _cells(intensities, f"warmth_{meter}_anchored", "{:.2f}", 1)
+    columns |= {
         "error %": _cells(intensities, "error", "{:.0f}", 100),
         "sycophancy %": _cells(intensities, "sycophancy", "{:.0f}", 100),
         "worst cell, points": _cells(intensities, "worst_case_error_increase", "{:+.1f}", 100),
