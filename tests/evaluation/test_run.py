@@ -8,7 +8,7 @@ import ray
 from tests.generation.endpoint_server import serve
 from warmray.config import CorpusConfig, EvaluateConfig
 from warmray.corpus.build import build_corpus
-from warmray.evaluation.run import Evaluators, evaluate_intensity, score_anchors, started_evaluators
+from warmray.evaluation.run import Evaluators, _batches, evaluate_intensity, score_anchors, started_evaluators
 from warmray.evaluation.stores import completion_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
 from warmray.evaluation.task import EvaluationTask
@@ -106,3 +106,10 @@ def test_prompts_that_do_not_fit_the_window_are_reported_by_cell(evaluators, tas
     labels = collect(task).groupby("cell")["label"].apply(lambda column: (column == "too_long").mean())
     assert labels["sad+wrong"] > 0.5 > labels["plain"]
     assert collect_warmth(task)["sociot"].notna().any()
+
+
+@pytest.mark.parametrize(("questions", "sizes"), [(32, {4}), (33, {4, 1}), (3, {2, 1}), (1, {1}), (0, set())])
+def test_batches_are_as_many_for_every_evaluator_and_no_larger_than_asked(task_at, questions, sizes):
+    batches = _batches((task_at(0.5).questions() * 2)[:questions], 4, 2)
+    assert sum(map(len, batches)) == questions
+    assert {len(batch) for batch in batches} == sizes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def answer(task: EvaluationTask, evaluators: Evaluators, stage: str, post: Post)
     missing = [question for key, question in asked.items() if key not in finished]
     if missing and task.evaluate.engine == "openai":
         post(Update(f"{stage}, cost", 0, 1, remark=_estimate(task, missing)))
-    work = evaluators.map("generate", task, _batches(missing, task.evaluate.batch_size))
+    work = evaluators.map("generate", task, _batches(missing, task.evaluate.batch_size, len(evaluators.actors)))
     spent = _work_off(work, stage, len(asked) - len(missing), len(asked), post)
     if spent:
         post(Update(f"{stage}, cost", 1, 1, remark=f"spent: {spent}"))
@@ -182,9 +183,11 @@ def _work_off(work: Iterator[Finished], stage: str, done: int, total: int, post:
     return spent
 
 
-def _batches(questions: Sequence[Question], batch_size: int) -> list[list[Question]]:
-    """Cut batches of similar prompt length; the longest come first, so that the last to end are short."""
+def _batches(questions: Sequence[Question], batch_size: int, evaluators: int) -> list[list[Question]]:
+    """Cut batches of similar prompt length, as many for every evaluator; the longest come first, the last are short."""
+    each = math.ceil(len(questions) / (batch_size * evaluators))
+    size = max(1, math.ceil(len(questions) / max(1, each * evaluators)))
     ordered = sorted(
         questions, key=lambda q: (-sum(len(message["content"]) for message in q.request.messages), q.request.key)
     )
-    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
