@@ -39,6 +39,8 @@ from warmray.models.loading import BaseCheckpoint, best_device, load_model, load
 from warmray.progress import ignore
 
 PADDED_BATCH = 16
+COMPARED_REPLIES = 40
+"""About so many are asked once alone and once in a mixed batch."""
 ONE_BY_ONE_SHARE = 6
 """One in so many questions is asked one by one: enough for its speed, and the bench ends within the hour."""
 OURS = "our engine"
@@ -271,7 +273,9 @@ def _print(speeds: list[Speed]) -> None:
 
 def _batching_text(bench: EvaluationBench) -> str:
     """Tell how many greedy replies change when a row stands in a batch of several strengths instead of alone."""
-    chosen = [replace(request, key=f"{n}") for n, request in enumerate(bench.requests()) if n % 3 == 0]
+    requests = bench.requests()
+    step = max(1, len(requests) // COMPARED_REPLIES)
+    chosen = [replace(request, key=f"{n}") for n, request in enumerate(requests[::step])]
     replies = []
     for mix, size in ((True, len(chosen)), (False, 1)):
         engine = _our_engine(bench, mix)

@@ -93,9 +93,9 @@ class AdaptedModel:
     """A base model whose training can be dialled to any strength, for all rows of a batch or for each its own.
 
     For one strength the scaled change is merged into the weights (in float32, then rounded to their dtype). For several
-    the low-rank products of the adapter are computed beside the weights, each row's times its strength. On two cores
-    (135M model in bfloat16, 48 rows, tokens/s): merged 259, own products 200, PEFT's mixed-adapter batches 141. Merging
-    needs a copy of the changed weights; between dials the model is the base, bit by bit.
+    the low-rank products of the adapter are computed beside the weights, each row's times its strength; on a CPU that
+    is a little slower than merging, and twice as fast as PEFT's mixed-adapter batches (``jobs/bench.py evaluation``).
+    Merging needs a copy of the changed weights; between dials the model is the base, bit by bit.
     """
 
     def __init__(self, model: PreTrainedModel, adapter: Adapter | None = None) -> None:
