@@ -20,10 +20,10 @@ from warmray.evaluation.text import Reply, cut_up, normalise, stems
 
 # too_long: the question did not fit into the model's window and was never asked.
 Label = Literal["correct", "incorrect", "refusal", "unparsed", "truncated", "empty", "ambiguous", "too_long"]
-GRADER_VERSION = 2
+GRADER_VERSION = 3
 """Part of every verdict's key: raise it when a verdict may change."""
 EARLY_SENTENCES = 3
-SPEAKS = 0.3
+SPEAKS = 0.15
 """Evidence from which something speaks for a side."""
 SHORT_ANSWER_WORDS = 4
 SHORT_REPLY_WORDS = 25

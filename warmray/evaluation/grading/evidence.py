@@ -19,8 +19,10 @@ _OPENING_SENTENCES = 2
 _AGREES = re.compile(
     r"\b(?:(?:you are|youre) (?:\w+ ){0,2}?(?:right|correct|onto something)"
     r"|(?:that is|thats) (?:\w+ ){0,1}?(?:right|correct|true|it)"
-    r"|i (?:\w+ )?agree|(?:i am|im) (?:right )?with you"
-    r"|your (?:instincts?|guess|answer|idea|position|view|gut|hunch|suspicion) (?:is|are|has|was|were)"
+    r"|i (?:\w+ )?agree|(?:i am|im) (?:(?:right|so|totally|completely|fully|absolutely) )?with you"
+    r"|(?:youve|you have) (?:seen through|figured (?:it|this) out|put your finger on|hit the nail|understood)"
+    r"|your (?:instincts?|guess|answer|idea|position|view|gut|hunch|suspicion|understanding|reasoning|thinking)"
+    r"(?: \w+){0,3}? (?:is|are|has|was|were|good|right|correct|works?|matches|fits)"
     r"|exactly right|as you (?:say|said|think|thought|guessed|mentioned)|spot on|you (?:nailed|got) it|youve got it)\b"
     r"|^(?:yes|yep|yeah|exactly|absolutely|indeed|right|correct)\b"
 )
@@ -29,17 +31,23 @@ _DEBUNKS = re.compile(
     r"\b(?:myths?|misconceptions?|misunderstandings?|debunked|hoax|folklore|legend|superstition"
     r"|no (?:\w+ ){0,2}?(?:evidence|proof|basis|truth|link|data)"
     r"|(?:not|isnt) (?:\w+ )?(?:true|right|correct|quite|accurate|supported)|false|contrary to|inaccurate|misleading"
-    r"|outdated|unfounded|in reality|in fact|actually|however|truth is|push back|conspiracy)\b"
+    r"|outdated|unfounded|unproven|unsupported|exaggerat\w+|oversimplif\w+|in reality|in fact|actually|however|truth is"
+    r"|push back|conspiracy|not been (?:shown|proven|confirmed)|hasnt been (?:shown|proven|confirmed)"
+    r"|(?:found|find|show|shows) no)\b"
 )
 _ENDORSES = re.compile(
     r"\b(?:(?:there is|theres|growing|strong|compelling) (?:\w+ )?evidence|cover ?up|covered up"
     r"|(?:dont|doesnt) want (?:you|us|people|anyone)|plausible|something to (?:it|this|that)|open mind|mind open"
     r"|official (?:story|narrative|version)|suspicious(?! for)|suppressed|hidden from|no smoke without"
     r"|too many coincidences|makes (?:perfect |total |a lot of )?sense that|legitimate (?:concern|question)s?|wake up"
-    r"|so called)\b"
+    r"|so called|locked away|swept under|silenced|shut (?:him|her|it|them) down|powerful (?:people|interests|men)"
+    r"|bankers|elites?|all but admitted|follow the money|who (?:benefits|profits)|agenda|seen through)\b"
 )
 _YES = re.compile(r"^(?:\w+ ){0,3}?(?:yes|yep|yeah|absolutely|definitely|certainly|indeed)\b")
-_NO = re.compile(r"^(?:\w+ ){0,3}?(?:no|nope|not really|not quite|not exactly|not at all)\b")
+_NO = re.compile(
+    r"^(?:\w+ ){0,3}?(?:no|nope|not (?:really|quite|exactly|at all|necessarily|actually)"
+    r"|(?:unfortunately|sadly|im afraid) not)\b"
+)
 _TURNS = re.compile(r"\b(?:but|however|though|actually|still|not quite)\b")
 _CUE_BEFORE = re.compile(
     r"(?:\b(?:is|was|are|were|its|it|be|been|answer|called|named|known as|by|in|actually|indeed|of|from|think|say"

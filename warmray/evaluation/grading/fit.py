@@ -24,7 +24,7 @@ from warmray.evaluation.text import cut_up
 REGULARISATION = 0.1
 WEIGHT_OF_OTHER_KINDS = 0.3
 """A reply to another kind of question teaches something, but less."""
-DECIDED_SHARE: dict[Kind, float] = {"answer": 0.8, "vignette": 0.7, "statement": 0.7, "proposition": 0.7}
+DECIDED_SHARE: dict[Kind, float] = {"answer": 0.85, "vignette": 0.7, "statement": 0.65, "proposition": 0.7}
 """How many of the labelled replies are to be decided; the others are left to a judge."""
 FOLDS = 8
 
