@@ -185,8 +185,10 @@ def _work_off(work: Iterator[Finished], stage: str, done: int, total: int, post:
 
 def _batches(questions: Sequence[Question], batch_size: int, evaluators: int) -> list[list[Question]]:
     """Cut batches of similar prompt length, as many for every evaluator; the longest come first, the last are short."""
+    if not questions:
+        return []
     each = math.ceil(len(questions) / (batch_size * evaluators))
-    size = max(1, math.ceil(len(questions) / max(1, each * evaluators)))
+    size = math.ceil(len(questions) / (each * evaluators))
     ordered = sorted(
         questions, key=lambda q: (-sum(len(message["content"]) for message in q.request.messages), q.request.key)
     )
