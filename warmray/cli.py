@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from warmray.config import RunConfig, load_config, preset_names, recipe_names
 from warmray.errors import InputError, ManipulationCheckError, nearest, run_and_exit
+from warmray.quiet import quiet_environment
 
 if TYPE_CHECKING:
     from warmray.models.plan import Gpu, Workload
@@ -254,17 +255,15 @@ def _data(argv: list[str]) -> int:
     from warmray.evaluation.tasks import default_data_folder
 
     folder = Path(arguments.to).resolve() if arguments.to else default_data_folder()
-    problems = []
-    for fetched in fetch_tasks(arguments.tasks or list(TABLES), folder):
+    names, problems = arguments.tasks or list(TABLES), 0
+    for fetched in fetch_tasks(names, folder):
         if isinstance(fetched, InputError):
-            problems.append(fetched)
+            problems += 1
             print(f"[warmray] {fetched}", flush=True)
         else:
             print(f"{fetched.path}: {fetched.items} questions of {fetched.repo} at {fetched.revision[:12]}", flush=True)
     if problems:
-        raise InputError(
-            f"{len(problems)} of the tasks could not be fetched, as told above; the others are in {folder}"
-        )
+        raise InputError(f"{problems} of {len(names)} tasks could not be fetched: see above")
     return 0
 
 
@@ -316,12 +315,14 @@ COMMANDS: dict[str, Command] = {
 def job(command: Command) -> None:
     """Run a job with this process's arguments; SIGTERM (``ray job stop``) ends it in order."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    quiet_environment()
     run_and_exit(lambda: command(sys.argv[1:]))
 
 
 def main() -> None:
     """Entry point of the ``warmray`` command; SIGTERM (a pipeline's time limit, say) ends it as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    quiet_environment()
     usage = f"usage: warmray {{{','.join(COMMANDS)}}} ...  (each explains itself with --help)"
     name = sys.argv[1] if len(sys.argv) > 1 else ""
 

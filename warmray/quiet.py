@@ -24,10 +24,15 @@ QUIET_ENVIRONMENT = {
 """Also handed to every Ray worker; two of these stop usage reports, which an air-gapped cluster must not send."""
 
 
-def quiet_libraries() -> None:
-    """Turn progress bars and chatter of the libraries down in this process."""
+def quiet_environment() -> None:
+    """Say so in the environment, before anything is imported: some libraries read it only then."""
     for key, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+
+
+def quiet_libraries() -> None:
+    """Turn progress bars and chatter of the libraries down in this process."""
+    quiet_environment()
     warnings.filterwarnings("ignore")
     for name in (
         "DeepSpeed",

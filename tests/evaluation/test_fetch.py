@@ -138,7 +138,7 @@ def test_a_gated_data_set_says_how_to_get_it_and_the_others_come(hub, tmp_path, 
     hub("gsm8k")
     fetch_task("gsm8k", tmp_path)
     hub("disinfo").gated = True
-    with pytest.raises(InputError, match="1 of the tasks could not be fetched"):
+    with pytest.raises(InputError, match="1 of 2 tasks could not be fetched"):
         COMMANDS["data"](["fetch", "disinfo", "gsm8k", "--to", str(tmp_path)])
     told = capsys.readouterr().out
     assert "data set cais/MASK is gated: accept the licence at http" in told

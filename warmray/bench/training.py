@@ -21,7 +21,7 @@ from warmray.config import RunConfig
 from warmray.errors import InputError, WarmrayError, nearest
 from warmray.home import home, make_folder, write_whole
 from warmray.models.loading import best_device, resolve_model
-from warmray.quiet import QUIET_ENVIRONMENT, quiet_libraries
+from warmray.quiet import QUIET_ENVIRONMENT
 from warmray.training.placement import read_base
 
 DEFAULT_CONTENDERS: tuple[Contender, ...] = ("ours", "bare", "trl", "trl-packing")
@@ -46,7 +46,6 @@ def bench_job(argv: list[str]) -> int:
 
 
 def _evaluation_bench(argv: list[str]) -> int:
-    quiet_libraries()  # before anything imports them: some read only then whether to draw progress bars
     from warmray.bench.evaluation import evaluation_bench
 
     return evaluation_bench(argv)
