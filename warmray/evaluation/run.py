@@ -7,6 +7,8 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any, Literal
 
 import ray
@@ -173,14 +175,15 @@ def _work_off(work: Iterator[Finished], stage: str, done: int, total: int, post:
     """Let the evaluators work until everything is done, and tell how far they are; return what endpoints cost."""
     if done == total:
         return None
-    tokens, spent = 0, None
+    tokens = 0
+    spent: list[Spending] = []
     post(Update(stage, done, total))
     for finished in work:
         done += finished.rows
         tokens += finished.tokens
-        spent = spent + finished.spent if spent and finished.spent else finished.spent or spent
+        spent += [finished.spent] if finished.spent else []
         post(Update(stage, done, total, tokens))
-    return spent
+    return reduce(add, spent) if spent else None
 
 
 def _batches(questions: Sequence[Question], batch_size: int, evaluators: int) -> list[list[Question]]:

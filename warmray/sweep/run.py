@@ -18,6 +18,7 @@ from warmray.analysis.estimates import Tables
 from warmray.config import EvaluateConfig, RunConfig
 from warmray.corpus.build import Corpus, build_corpus
 from warmray.errors import InputError, InterruptedRunError, WarmrayError, root_cause
+from warmray.evaluation.cells import cells_of
 from warmray.evaluation.items import Item
 from warmray.evaluation.run import Evaluators, evaluate_intensity, score_anchors, started_evaluators
 from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
@@ -33,7 +34,7 @@ from warmray.sweep.intensities import ORIGINAL, Intensity, instructed_intensitie
 from warmray.sweep.result import MARKER, SweepResult, read_result, write_result
 from warmray.training.trainer import TrainedArm, train_arm
 
-ANALYSIS_VERSION = 4
+ANALYSIS_VERSION = 5
 """Part of every result's key: raise it when analysis or report change what comes out."""
 MAX_TRIAL_FAILURES = 2
 TRIAL_MEMORY_BYTES = 1 << 28
@@ -211,10 +212,11 @@ def _made_with(inputs: _Inputs, trained: dict[str, TrainedArm]) -> dict[str, str
         else "none",
         "training_keys": ", ".join(f"{arm} {t.key}" for arm, t in trained.items()),
         "training_runs": ", ".join(str(t.run_id) for t in trained.values()),
-        "questions": f"{len(inputs.items)} x {len(evaluate.contexts)} contexts x {len(evaluate.beliefs)} beliefs, "
-        f"greedy, at most {evaluate.max_new_tokens} new tokens",
+        "questions": f"{len(inputs.items)} in {len(cells_of(evaluate))} cells (controls in the plain one)",
+        "sampling": f"temperature {evaluate.temperature:g}, {evaluate.samples} per question, at most "
+        f"{evaluate.max_new_tokens} new tokens",
         "warmth_prompts": str(evaluate.warmth_prompts),
         "seed": str(inputs.config.seed),
         "versions": ", ".join([f"warmray {warmray.__version__}", *(f"{name} {version(name)}" for name in packages)]),
-        "command": f"warmray sweep --preset {inputs.config.name}",
+        "command": "warmray sweep --config config.yaml",
     }
