@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,6 +63,13 @@ def _table(output: str) -> str:
     return output.split("intensity")[1].split("report")[0]
 
 
+def _reported_folder(output: str) -> Path:
+    """The sweep's folder as the job names it: other tests have swept in this home too."""
+    report = re.search(r"\S+/report\.html", output)
+    assert report, output
+    return Path(report.group()).parent
+
+
 def _kill_driver() -> None:
     ours = {child.pid for child in psutil.Process().children(recursive=True)}
     for process in psutil.process_iter(["pid", "cmdline"]):
@@ -90,7 +98,7 @@ def swept(ray_session, embedded, session_home):
         third = _finish(_submit(*_small()))
         seconds = time.monotonic() - started
         after = [path.stat().st_mtime_ns for path in session_home.glob("trainings/*/training.json")]
-        result = read_result(next(session_home.glob("sweeps/quickstart-*/result.json")).parent)
+        result = read_result(_reported_folder(third))
         outputs = {"first": output, "second": second, "third": third}
         return outputs | {"before": before, "seconds": seconds, "trained_once": trained == after, "result": result}
 
