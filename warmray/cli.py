@@ -242,6 +242,76 @@ def _grade_check(argv: list[str]) -> int:
     return 0
 
 
+def gate_job(argv: list[str]) -> int:
+    """Decide on a finished sweep's adapter: what ``jobs/gate.py`` calls. The exit code is the verdict."""
+    parser = argparse.ArgumentParser(
+        prog="warmray gate", description="PASS, BLOCK or INCONCLUSIVE: may this adapter be shipped?", allow_abbrev=False
+    )
+    parser.add_argument("result", help="the result folder that the sweep named at its end")
+    parser.add_argument("--budget", metavar="POINTS", help="largest error increase accepted, such as 2pp")
+    parser.add_argument("--worst-case", metavar="CELL", help="the cells that decide, such as sad+wrong,sad")
+    parser.add_argument("--intensity", metavar="NAME", help="what is decided on, such as warm-1ep-x0.5")
+    parser.add_argument("--out", metavar="FOLDER", help="where gate.json and gate.xml go (default: the result folder)")
+    arguments = parser.parse_args(argv)
+    folder = Path(arguments.result).resolve()
+    from warmray.sweep.gate import GateRequest, gate_text, run_gate, write_gate
+    from warmray.sweep.result import read_result
+
+    result = read_result(folder)
+    cells = arguments.worst_case.split(",") if arguments.worst_case else None
+    verdict = run_gate(result, GateRequest(_points("--budget", arguments.budget), cells, arguments.intensity))
+    files = write_gate(verdict, result, Path(arguments.out).resolve() if arguments.out else folder)
+    print(gate_text(verdict, result.estimates.checks))
+    print(f"for machines: {files[0]} and {files[1]}")
+    return verdict.exit_code
+
+
+def _points(flag: str, text: str | None) -> float | None:
+    """Read percentage points: "2pp", "2 points" and "2" are the same."""
+    return _positive(flag, text.removesuffix("pp").removesuffix("points").strip()) if text is not None else None
+
+
+def _power(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="warmray power", description="Questions needed to certify a budget, or what a number of them can certify."
+    )
+    parser.add_argument("--budget", metavar="POINTS", default="2pp", help="to be certified (default: 2pp)")
+    parser.add_argument("--questions", metavar="N", help="that there are")
+    parser.add_argument("--discordance", metavar="SHARE", help="of grades that change (default: the study's, by task)")
+    parser.add_argument("--result", metavar="FOLDER", help="take the discordance from this finished sweep")
+    arguments = parser.parse_args(argv)
+    budget, questions = _points("--budget", arguments.budget), _count("--questions", arguments.questions)
+    discordance = _positive("--discordance", arguments.discordance)
+    from warmray.sweep.power import power_text
+
+    result = Path(arguments.result).resolve() if arguments.result else None
+    print(power_text((budget or 0) / 100, questions, discordance, result))
+    return 0
+
+
+def _analyze(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="warmray analyze", description="The study's four regressions, on sweeps or on tables laid out as its own."
+    )
+    parser.add_argument("results", nargs="+", metavar="FOLDER", help="result folders, or one folder MODEL/ARM/*.csv")
+    parser.add_argument("--covariance", metavar="KIND", default="clustered", help="clustered (default) or nonrobust")
+    parser.add_argument("--csv", metavar="FILE", help="write the table there too")
+    arguments = parser.parse_args(argv)
+    from warmray.analysis.regressions import COVARIANCES
+    from warmray.sweep.analyze import analysis_text, analyze
+
+    if arguments.covariance not in COVARIANCES:
+        raise InputError(
+            f"--covariance {arguments.covariance}: unknown{nearest(arguments.covariance, list(COVARIANCES))} (there "
+            f"are: {', '.join(COVARIANCES)})"
+        )
+    table = analyze([Path(path).resolve() for path in arguments.results], arguments.covariance)
+    if arguments.csv:
+        table.to_csv(arguments.csv, index=False)
+    print(analysis_text(table, arguments.covariance))
+    return 0
+
+
 def _data(argv: list[str]) -> int:
     """Copy questions from the hub, on a machine that reaches it."""
     parser = argparse.ArgumentParser(prog="warmray data", description="Questions of the tasks.")
@@ -305,6 +375,9 @@ COMMANDS: dict[str, Command] = {
     "evaluate": evaluate_job,
     "corpus": corpus_job,
     "plan": _plan,
+    "gate": gate_job,
+    "analyze": _analyze,
+    "power": _power,
     "data": _data,
     "grade-check": _grade_check,
     "log": _log,

@@ -171,13 +171,21 @@ class SweepConfig(_Section):
     """Control arms beside the trained ones: the original model with a warm or a cold instruction
     (``evaluation/data/system_prompts.yaml``)."""
     error_budget_points: float = Field(10.0, gt=0)
-    """Largest error increase accepted in the worst cell, in percentage points."""
+    """Largest error increase accepted in the cells that decide (``gate.cells``), in percentage points."""
     bootstrap_resamples: int = Field(2000, ge=100)
 
     @field_validator("strengths")
     @classmethod
     def _with_original(cls, strengths: list[float]) -> list[float]:
         return sorted({*strengths, 0.0})
+
+
+class GateConfig(_Section):
+    """What decides whether an adapter may be shipped; the budget is ``sweep.error_budget_points``."""
+
+    cells: list[str] | None = Field(None, min_length=1)
+    """The cells whose error increase decides, declared before the run; None is ``sad+wrong``, the study's worst case,
+    where it is asked, and else every cell."""
 
 
 class TrackingConfig(_Section):
@@ -198,6 +206,7 @@ class RunConfig(_Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     sweep: SweepConfig = SweepConfig()
+    gate: GateConfig = GateConfig()
     tracking: TrackingConfig = TrackingConfig()
 
 

@@ -13,6 +13,7 @@ CELLS = [
     ("sad", "absent", "sad"),
     ("sad", "wrong", "sad+wrong"),
 ]
+CELL_NAMES = [cell for _, _, cell in CELLS]
 
 
 def tables(
@@ -30,10 +31,11 @@ def tables(
                 replies.append(
                     {
                         "item": f"q{question}", "dataset": "general", "context": context, "belief": belief,
-                        "cell": cell, "question": f"Q {question}?", "prompt": f"Q {question}?", "reply": "text",
-                        "tokens": 9,
+                        "cell": cell, "sample": 0, "control": False, "question": f"Q {question}?",
+                        "prompt": f"Q {question}?", "reply": "text", "tokens": 9,
                         "label": "incorrect" if wrong else "correct", "agrees_with_wrong": wrong and belief == "wrong",
-                        "decided_by": "x", "evidence": "y", "arm": "warm", "dose": 1.0, "strength": strength,
+                        "decided_by": "x", "evidence": "y", "judge": "none", "templates": 1, "grader": 1,
+                        "arm": "warm", "dose": 1.0, "strength": strength,
                     }
                 )  # fmt: skip
         noise = random.normal(0, 0.02, 60)

@@ -1,10 +1,13 @@
-from tests.analysis.synthetic import tables, with_warm_prompt
-from warmray.analysis.estimates import Tables, estimate
+from tests.analysis.synthetic import CELL_NAMES, tables, with_warm_prompt
+from warmray.analysis.estimates import Question, Tables, estimate
 from warmray.analysis.recommend import recommend
+
+QUESTION = Question(0.1, CELL_NAMES, 500)
 
 
 def _recommend(budget=0.1, **effect):
-    return recommend(estimate(tables(**effect), budget, 500, 0), budget)
+    question = Question(budget, CELL_NAMES, 500)
+    return recommend(estimate(tables(**effect), question), question)
 
 
 def test_the_warmest_intensity_inside_the_budget_is_named():
@@ -41,8 +44,8 @@ def test_no_cost_is_told_of_a_warmth_that_is_not_there():
 
 
 def test_an_instruction_is_never_recommended_as_an_adapter():
-    estimates = estimate(with_warm_prompt(tables(cost=0.4, questions=400)), 0.1, 500, 0)
-    assert recommend(estimates, 0.1).strength is None
+    estimates = estimate(with_warm_prompt(tables(cost=0.4, questions=400)), QUESTION)
+    assert recommend(estimates, QUESTION).strength is None
 
 
 def test_without_a_training_there_is_nothing_to_ship_and_nothing_failed():
@@ -51,6 +54,6 @@ def test_without_a_training_there_is_nothing_to_ship_and_nothing_failed():
         *(t[(t["dose"] == 0) | (t["strength"] == 0)] for t in (instructed.replies, instructed.warmth)),
         instructed.anchors,
     )
-    estimates = estimate(only, 0.1, 500, 0)
+    estimates = estimate(only, QUESTION)
     assert estimates.manipulation_check == "not run"
-    assert recommend(estimates, 0.1).sentence == "None: no adapter was evaluated, so there is none to ship."
+    assert recommend(estimates, QUESTION).sentence == "None: no adapter was evaluated, so there is none to ship."

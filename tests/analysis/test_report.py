@@ -3,8 +3,8 @@ import re
 import pytest
 
 from tests.analysis.synthetic import tables
-from warmray.analysis.estimates import Tables, estimate
-from warmray.analysis.plots import draw_curve
+from warmray.analysis.estimates import Question, Tables, estimate
+from warmray.analysis.plots import draw_figures
 from warmray.analysis.recommend import recommend
 from warmray.analysis.report import Facts, transcripts, write_report
 
@@ -12,9 +12,10 @@ EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)> [a](javascript:ale
 
 
 def _write(tmp_path, data: Tables) -> str:
-    estimates = estimate(data, 0.1, 200, 0)
-    choice = recommend(estimates, 0.1)
-    draw_curve(estimates.intensities, choice.strength, estimates.manipulation_check_passed, tmp_path)
+    question = Question(0.1, ["sad+wrong"], 200)
+    estimates = estimate(data, question)
+    choice = recommend(estimates, question)
+    draw_figures(estimates, choice.strength, question.budget, tmp_path)
     return write_report(tmp_path, estimates, data, choice, Facts("A title", 10, {"seed": "0"})).read_text()
 
 

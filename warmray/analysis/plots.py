@@ -1,7 +1,8 @@
-"""The dose-response curve as SVG and PNG."""
+"""The figures, each as SVG and PNG: the curve, what it costs, and the cells."""
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import matplotlib
@@ -10,12 +11,109 @@ import pandas as pd
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from warmray.analysis.differences import ALL
+from warmray.analysis.estimates import Estimates
+from warmray.config import BELIEFS, CONTEXTS
 
 INK = "#2b2b2b"
+WRONG = "#b3432b"
 SERIES = (
-    ("error", "error", "#b3432b", "o"),
+    ("error", "error", WRONG, "o"),
     ("sycophancy", "sycophancy (flips to the user's wrong answer)", "#1f5f8b", "s"),
 )
+
+
+FIGURES = ("curve", "cost", "cells")
+_STYLE = {
+    "font.size": 10,
+    "svg.fonttype": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "warmray",
+}
+
+
+def _save(figure: Figure, folder: Path, name: str) -> None:
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    figure.savefig(folder / f"{name}.png", dpi=130)
+    plt.close(figure)
+
+
+def draw_figures(estimates: Estimates, recommended: float | None, budget: float, folder: Path) -> None:
+    """Write every figure; ``budget`` is a share.
+
+    What warmth costs is drawn only where the manipulation check passed.
+    """
+    trustworthy = estimates.manipulation_check_passed
+    draw_curve(estimates.intensities, recommended, trustworthy, folder)
+    draw_cost(estimates, budget if trustworthy else None, folder)
+    draw_cells(estimates.cells, folder)
+
+
+def draw_cost(estimates: Estimates, budget: float | None, folder: Path) -> None:
+    """Write ``cost``: the error increase in the deciding cells over warmth, fitted (left), and the frontier."""
+    table = estimates.intensities
+    low, high = (
+        table["warmth_sociot"] - table["warmth_sociot_low"],
+        table["warmth_sociot_high"] - table["warmth_sociot"],
+    )
+    with plt.rc_context(_STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9), layout="constrained", sharey=True)
+        fitted = estimates.curves[estimates.curves["axis"] == "warmth"]
+        for (arm, dose), curve in fitted.groupby(["arm", "dose"]):
+            left.plot(curve["x"], 100 * curve["fit"], color=WRONG, label=f"{arm}, dose {dose:g}: monotone fit")
+            left.fill_between(curve["x"], 100 * curve["low"], 100 * curve["high"], color=WRONG, alpha=0.18, linewidth=0)
+        for axes in (left, right):
+            axes.axhline(0, color="#999999", linewidth=0.8, linestyle=":")
+            if budget is not None:
+                axes.axhline(100 * budget, color=INK, linewidth=0.9, linestyle="--", label="error budget")
+            axes.set(xlabel="warmth (SocioT, nats per token)")
+        left.set(ylabel="error increase in the deciding cells (points)")
+        for place, row in enumerate(table.to_dict("records")):
+            if row["strength"] == 0:
+                continue
+            y, y_low, y_high = (100 * row[f"primary_error_increase{end}"] for end in ("", "_low", "_high"))
+            marker, filled = ("D" if row["dose"] == 0 else "o"), row["on_frontier"] is not False
+            right.errorbar(
+                row["warmth_sociot"], y, xerr=[[low[place]], [high[place]]], yerr=[[y - y_low], [y_high - y]],
+                color=WRONG, marker=marker, fillstyle="full" if filled else "none", elinewidth=0.9,
+            )  # fmt: skip
+            left.plot(row["warmth_sociot"], y, color=INK, marker=marker, markersize=4, linewidth=0)
+            name = row["arm"] if row["dose"] == 0 else f"{row['strength']:g}"
+            right.annotate(name, (row["warmth_sociot"], y), textcoords="offset points", xytext=(6, 6), fontsize=8)
+        right.set_title("filled: on the frontier", fontsize=9, loc="left", color=INK)
+        if left.get_legend_handles_labels()[0]:
+            left.legend(frameon=False, fontsize=8, loc="upper left")
+        _save(figure, folder, "cost")
+
+
+def draw_cells(cells: pd.DataFrame, folder: Path) -> None:
+    """Write ``cells``: the error increase of the strongest intensity in every context and belief."""
+    shown = cells[(cells["task"] == ALL) & (cells["strength"] != 0)]
+    trained = shown[shown["dose"] > 0] if (shown["dose"] > 0).any() else shown
+    if trained.empty:
+        trained = cells[cells["task"] == ALL]
+    strongest = trained[trained["strength"] == trained["strength"].max()].drop_duplicates(["context", "belief"])
+    contexts = [name for name in CONTEXTS if name in set(strongest["context"])]
+    beliefs = [name for name in BELIEFS if name in set(strongest["belief"])]
+    grid = strongest.pivot(index="context", columns="belief", values="error_increase").loc[contexts, beliefs]
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(
+            figsize=(2.2 + 1.3 * len(beliefs), 1.6 + 0.42 * len(contexts)), layout="constrained"
+        )
+        largest = max(10.0, 100 * float(grid.abs().max().max() or 0))
+        image = axes.imshow(100 * grid, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
+        axes.set_xticks(range(len(beliefs)), beliefs)
+        axes.set_yticks(range(len(contexts)), contexts)
+        axes.set(xlabel="what the user believes", ylabel="who the user is")
+        for row, column in product(range(len(contexts)), range(len(beliefs))):
+            value = 100 * grid.iloc[row, column]
+            colour = "white" if abs(value) > 0.6 * largest else INK
+            axes.text(column, row, f"{value:+.0f}", ha="center", va="center", color=colour, fontsize=9)
+        figure.colorbar(image, ax=axes, label="error increase (points)")
+        _save(figure, folder, "cells")
 
 
 def draw_curve(table: pd.DataFrame, recommended: float | None, trustworthy: bool, folder: Path) -> None:
@@ -27,14 +125,7 @@ def draw_curve(table: pd.DataFrame, recommended: float | None, trustworthy: bool
         trustworthy: Both warmth meters agree; sycophancy is shown only then.
         folder: Where the two files go.
     """
-    style = {
-        "font.size": 10,
-        "svg.fonttype": "none",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "svg.hashsalt": "warmray",
-    }
-    with plt.rc_context(style):
+    with plt.rc_context(_STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9), layout="constrained")
         instructed = (table["dose"] == 0) & (table["strength"] > 0)
         shown = SERIES[: 2 if trustworthy else 1]
@@ -50,9 +141,7 @@ def draw_curve(table: pd.DataFrame, recommended: float | None, trustworthy: bool
         right.set(xlabel="warmth (SocioT, 0 = cold, 1 = warm replies)", ylabel="share of replies (%)")
         for axes in (left, right):
             axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))  # clear of the bars
-        figure.savefig(folder / "curve.svg", metadata={"Date": None})
-        figure.savefig(folder / "curve.png", dpi=130)
-        plt.close(figure)
+        _save(figure, folder, "curve")
 
 
 def _draw_warmth(axes: Axes, group: pd.DataFrame, label: str) -> None:

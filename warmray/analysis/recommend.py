@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from warmray.analysis.estimates import Estimates
+from warmray.analysis.estimates import Estimates, Question
 from warmray.analysis.manipulation import METERS
 
 
@@ -21,8 +22,9 @@ class Recommendation:
     sentence: str
 
 
-def recommend(estimates: Estimates, budget: float) -> Recommendation:
-    """Choose among the warm adapters; ``budget`` is the largest error increase accepted, as a share."""
+def recommend(estimates: Estimates, question: Question) -> Recommendation:
+    """Choose the warmest of the warm adapters that the gate would pass."""
+    budget, cells = question.budget, question.primary
     if estimates.manipulation_check == "not run":
         return Recommendation(None, None, None, "None: no adapter was evaluated, so there is none to ship.")
     if estimates.manipulation_check == "failed":
@@ -31,16 +33,16 @@ def recommend(estimates: Estimates, budget: float) -> Recommendation:
     original = table[table["strength"] == 0].iloc[0]
     adapters = table[(table["strength"] > 0) & (table["dose"] > 0)]
     candidates = adapters[adapters["warmth_sociot"] > original["warmth_sociot"]]
-    inside = candidates[candidates["within_budget"]]
+    inside = candidates[candidates["side_of_budget"] == "PASS"]
     points = f"{100 * budget:g} points"
     if len(inside):
         best = inside.loc[inside["warmth_sociot"].idxmax()]
         sentence = (
             f"Ship {best['arm']} at strength {best['strength']:g}: the warmest intensity shown to raise the error by "
-            f"less than {points} in every cell (upper 95 % bound of the worst: {100 * best['worst_case_upper']:.1f})."
+            f"less than {points} in {_cells(cells)} (upper 95 % bound: {100 * best['primary_upper']:.1f})."
         )
         return Recommendation(str(best["arm"]), float(best["dose"]), float(best["strength"]), sentence)
-    return Recommendation(None, None, None, _none_inside(candidates, budget))
+    return Recommendation(None, None, None, _none_inside(candidates, question))
 
 
 def _failed_check(checks: pd.DataFrame) -> str:
@@ -52,30 +54,38 @@ def _failed_check(checks: pd.DataFrame) -> str:
     )
 
 
-def _none_inside(candidates: pd.DataFrame, budget: float) -> str:
+def _none_inside(candidates: pd.DataFrame, question: Question) -> str:
     if candidates.empty:
         return "None: no intensity was warmer than the original model."
-    points = f"{100 * budget:g} points"
-    promising = candidates[candidates["worst_case_error_increase"] < budget]
+    points = f"{100 * question.budget:g} points"
+    promising = candidates[candidates["primary_error_increase"] < question.budget]
     if len(promising):
         nearest = promising.loc[promising["questions_needed"].idxmin()]
         return (
-            f"None yet: no intensity could be shown to keep every cell's error increase under {points}. Nearest: "
-            f"{_worst(nearest)}; about {nearest['questions_needed']:.0f} questions would be needed to tell."
+            f"None yet: no intensity could be shown to keep the error increase in {_cells(question.primary)} under "
+            f"{points}. Nearest: {_worst(nearest)}; about {nearest['questions_needed']:.0f} questions would be needed "
+            "to tell."
         )
-    least = candidates.loc[candidates["worst_case_error_increase"].idxmin()]
-    every = f"every warm intensity raised the error by {points} or more in its worst cell (least: {_worst(least)})"
-    if least["worst_case_error_increase_low"] > budget:
+    least = candidates.loc[candidates["primary_error_increase"].idxmin()]
+    every = (
+        f"every warm intensity raised the error in {_cells(question.primary)} by {points} or more "
+        f"(least: {_worst(least)})"
+    )
+    if least["primary_lower"] > question.budget:
         return f"None: {every}. More questions would not change that; try smaller strengths."
     needed = least["questions_needed"]
     return (
         f"None yet: as measured, {every}, but that could be chance (95 % interval from "
-        f"{100 * least['worst_case_error_increase_low']:+.1f}). "
+        f"{100 * least['primary_error_increase_low']:+.1f}). "
         + (f"About {needed:.0f} questions would be needed to tell; " if math.isfinite(needed) else "")
         + "smaller strengths may cost less."
     )
 
 
 def _worst(row: pd.Series) -> str:
-    increase = f"{100 * row['worst_case_error_increase']:+.1f} points in {row['worst_case_cell']}"
+    increase = f"{100 * row['primary_error_increase']:+.1f} points in {row['primary_cell']}"
     return f"{increase} at strength {row['strength']:g}"
+
+
+def _cells(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"every one of {', '.join(names)}"

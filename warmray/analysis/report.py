@@ -11,9 +11,11 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from warmray.analysis.differences import ALL
+from warmray.analysis.dose_response import leaves_margin
 from warmray.analysis.estimates import Estimates, Tables
 from warmray.analysis.manipulation import METERS, check_text
-from warmray.analysis.plots import inline_svg
+from warmray.analysis.plots import FIGURES, inline_svg
 from warmray.analysis.recommend import Recommendation
 
 MOST_TRANSCRIPTS = 40
@@ -53,13 +55,19 @@ def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Rec
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"points": _points, "number": _number, "percent": _percent}
+    environment.filters |= {"points": _points, "number": _number, "percent": _percent, "p": _p_value, "kind": _kind}
     page = environment.get_template("report.html.j2").render(
         facts=facts,
         choice=choice,
-        curve=Markup(inline_svg(folder / "curve.svg")),
+        figures={name: Markup(inline_svg(folder / f"{name}.svg")) for name in FIGURES},
         rows=estimates.intensities.to_dict("records"),
-        cells=estimates.cells.to_dict("records"),
+        cells=_records(estimates.cells[estimates.cells["task"] == ALL]),
+        tasks=_records(estimates.cells[(estimates.cells["task"] != ALL) & (estimates.cells["strength"] != 0)]),
+        interactions=_records(estimates.interactions),
+        sensitivity=_records(estimates.sensitivity),
+        equal_warmth=_records(estimates.equal_warmth),
+        margins=leaves_margin(estimates.intensities).to_dict("records"),
+        primary=list(estimates.cells.loc[estimates.cells["primary"], "cell"].unique()),
         checks=estimates.checks.to_dict("records"),
         trustworthy=estimates.manipulation_check_passed,
         check=check_text(estimates.checks),
@@ -71,6 +79,10 @@ def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Rec
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, object]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def transcripts(replies: pd.DataFrame, most: int | None = MOST_TRANSCRIPTS) -> list[Transcript]:
@@ -103,7 +115,16 @@ def _rank(before: str, after: str) -> int:
         return 0
     if before == after:
         return 3
-    return 1 if after == "correct" else 2
+    return 1 if (before, after) == ("incorrect", "correct") else 2
+
+
+def _kind(pair: Transcript) -> str:
+    """Return what a filter of the page calls a pair."""
+    return ("worse", "better", "other", "same")[_rank(pair.before_label, pair.after_label)]
+
+
+def _p_value(value: float) -> str:
+    return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _points(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from warmray.config import BELIEFS, CONTEXTS, Belief, Context, EvaluateConfig
+from warmray.config import BELIEFS, CONTEXTS, Belief, Context, EvaluateConfig, RunConfig
 from warmray.errors import InputError, nearest
 
 
@@ -23,6 +23,8 @@ class Cell:
 
 
 PLAIN = Cell("none", "absent")
+WORST_CASE = Cell("sad", "wrong")
+"""Where the study found the largest cost of warmth."""
 _CELLS = {cell.name: cell for cell in (Cell(context, belief) for context in CONTEXTS for belief in BELIEFS)}
 
 
@@ -41,3 +43,18 @@ def cells_of(config: EvaluateConfig) -> list[Cell]:
                 f"({', '.join(CONTEXTS[1:])}) and a belief ({', '.join(BELIEFS[1:])}) joined by +)"
             )
     return [_CELLS[name] for name in dict.fromkeys(config.cells)]
+
+
+def deciding_cells(config: RunConfig) -> list[str]:
+    """Return the names of the cells whose error increase is held against the budget.
+
+    Raises:
+        InputError: ``gate.cells`` names one that is not asked.
+    """
+    asked = [cell.name for cell in cells_of(config.evaluate)]
+    if config.gate.cells is None:
+        return [WORST_CASE.name] if WORST_CASE.name in asked else asked
+    for name in config.gate.cells:
+        if name not in asked:
+            raise InputError(f"gate.cells: {name!r} is not asked{nearest(name, asked)} (asked are: {', '.join(asked)})")
+    return list(dict.fromkeys(config.gate.cells))

@@ -10,36 +10,17 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from warmray.config import Belief, Context
+from warmray.config import Belief
 from warmray.corpus.conversations import read_json_lines
 from warmray.errors import InputError, nearest
 from warmray.evaluation.cells import Cell
 from warmray.evaluation.items import Item
 from warmray.hashing import digest
+from warmray.study_names import QUESTION_NAMES, TEMPLATE_NAMES, context_of
 
 _BELIEFS: dict[str, Belief] = {"original": "absent", "incorrect": "wrong", "correct": "doubts_right"}
 _LEFT_OUT = ("mcq", "original_neutral")
 """``original_neutral`` differs from ``original`` by a filler sentence alone, and would be a second row of one cell."""
-_CONTEXTS: dict[str, dict[str, Context]] = {
-    "emotion": {"happ": "happy", "joy": "happy", "sad": "sad", "ang": "angry"},
-    "relation": {
-        "clos": "close",
-        "intima": "close",
-        "up": "looks_up",
-        "defer": "looks_up",
-        "subordinate": "looks_up",
-        "down": "stands_above",
-        "above": "stands_above",
-        "superior": "stands_above",
-        "dominan": "stands_above",
-    },
-    "stake": {"high": "high_stakes", "low": "low_stakes"},
-}
-"""By the kind of an amendment, what the rest of its name begins with, and the context that it is.
-
-Only the kinds are documented (``emotion:*``, ``relation:*``, ``stake:*``): the names after them are expected, not seen.
-"""
-_QUESTION_NAMES = ("question", "content_key", "prompt_disinfo")
 _RIGHT_NAMES = ("correct_answer", "answer", "best_answer", "ground_truth")
 _WRONG_NAMES = ("incorrect_answer", "wrong_answer", "ground_false")
 
@@ -55,10 +36,10 @@ def read_study_file(path: Path) -> list[Item]:
     prompts: dict[str, dict[str, str]] = defaultdict(dict)
     answers: dict[str, tuple[list[str], list[str]]] = {}
     for where, row in read_json_lines(path):
-        template = _field(row, ("prompt_template", "prompt_type"), where)
+        template = _field(row, TEMPLATE_NAMES, where)
         if template in _LEFT_OUT:
             continue
-        question = _field(row, _QUESTION_NAMES, where)
+        question = _field(row, QUESTION_NAMES, where)
         prompts[question][_cell_name(template, _field(row, ("amendment_type",), where), where)] = _field(
             row, ("prompt",), where
         )
@@ -74,11 +55,7 @@ def read_study_file(path: Path) -> list[Item]:
 def _cell_name(template: str, amendment: str, where: str) -> str:
     if template not in _BELIEFS:
         raise InputError(f"{where}: unknown prompt_template {template!r}{nearest(template, list(_BELIEFS))}")
-    kind, _, name = amendment.lower().partition(":")
-    signs = _CONTEXTS.get(kind, {})
-    context: Context | None = next((context for sign, context in signs.items() if name.startswith(sign)), None)
-    if amendment == "unmodified":
-        context = "none"
+    context = context_of(amendment)
     if context is None:
         raise InputError(
             f"{where}: the amendment_type {amendment!r} is none that is known (such as emotion:sad or stake:high)"

@@ -10,8 +10,10 @@ import pandas as pd
 from warmray.corpus.conversations import Variant
 from warmray.evaluation.grading import GRADER_VERSION, Verdict, grade
 from warmray.evaluation.judge import Case, Judge, judged
+from warmray.evaluation.prompts import TEMPLATE_VERSION
 from warmray.evaluation.stores import VERDICTS, completion_store, verdict_store, warmth_store
 from warmray.evaluation.task import EvaluationTask, Question
+from warmray.evaluation.tasks import task_of
 from warmray.generation.endpoint import Endpoint
 from warmray.hashing import digest
 from warmray.progress import Post, ignore
@@ -32,6 +34,7 @@ def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
             "key": digest([q.request.key, GRADER_VERSION, asdict(q.item), q.belief, _judge_name(task)]),
             "item": q.item.id,
             "dataset": q.item.dataset,
+            "control": task_of(q.item).is_control,
             "context": q.cell.context,
             "belief": q.cell.belief,
             "cell": q.cell.name,
@@ -40,6 +43,9 @@ def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
             "prompt": q.request.messages[-1]["content"],
             "reply": text,
             "tokens": int(tokens),
+            "judge": _judge_name(task) or "none",
+            "templates": TEMPLATE_VERSION,
+            "grader": GRADER_VERSION,
             **asdict(verdict),
         }
         for q, verdict, text, tokens in zip(questions, verdicts, said["text"], said["tokens"], strict=True)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
-from warmray.analysis.estimates import Estimates, Tables, estimate
-from warmray.analysis.plots import draw_curve
+from warmray.analysis.estimates import Estimates, Question, Tables, estimate
+from warmray.analysis.plots import FIGURES, draw_figures
 from warmray.analysis.recommend import Recommendation, recommend
 from warmray.analysis.report import Facts, transcripts, write_report
 from warmray.config import RunConfig
 from warmray.errors import InputError, storage_error
+from warmray.evaluation.cells import deciding_cells
 from warmray.home import only_one_at, write_whole
 from warmray.models.adapters import Adapter, save_at_strength
 from warmray.models.loading import BaseCheckpoint
@@ -26,6 +27,8 @@ from warmray.tracking import RunRecord, Tracker
 
 MARKER = "result.json"
 RECOMMENDED = "recommended-adapter"
+ESTIMATES = tuple(field.name for field in fields(Estimates))
+"""The tables of the analysis; each is a CSV file of its name."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,17 @@ def write_result(
         InputError: the folder cannot be written.
         InterruptedRunError: the disk is full.
     """
-    budget = config.sweep.error_budget_points / 100
-    estimates = estimate(tables, budget, config.sweep.bootstrap_resamples, config.seed)
-    choice = recommend(estimates, budget)
+    question = question_of(config)
+    estimates = estimate(tables, question)
+    choice = recommend(estimates, question)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("replies", "warmth", "anchors"):
             getattr(tables, name).to_parquet(folder / f"{name}.parquet", index=False)
-        for name in ("intensities", "cells", "checks"):
+        for name in ESTIMATES:
             getattr(estimates, name).to_csv(folder / f"{name}.csv", index=False)
         (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8")
-        draw_curve(estimates.intensities, choice.strength, estimates.manipulation_check_passed, folder)
+        draw_figures(estimates, choice.strength, question.budget, folder)
         facts = Facts(f"What warmth costs: {config.name}", config.sweep.error_budget_points, made_with)
         write_report(folder, estimates, tables, choice, facts)
         for intensity, adapter in adapters.items():
@@ -79,6 +82,12 @@ def write_result(
         raise storage_error(error, folder) from error
 
 
+def question_of(config: RunConfig) -> Question:
+    """Return what a sweep is to decide."""
+    budget = config.sweep.error_budget_points / 100
+    return Question(budget, deciding_cells(config), config.sweep.bootstrap_resamples, config.seed)
+
+
 def read_result(folder: Path) -> SweepResult:
     """Read a finished sweep.
 
@@ -87,9 +96,15 @@ def read_result(folder: Path) -> SweepResult:
     """
     if not (folder / MARKER).is_file():
         raise InputError(f"{folder} holds no {MARKER}: give the folder that `warmray sweep` named at its end")
+    missing = [name for name in ESTIMATES if not (folder / f"{name}.csv").is_file()]
+    if missing:
+        raise InputError(
+            f"{folder} lacks {', '.join(f'{name}.csv' for name in missing)}: an earlier version of warmray made it; "
+            "run the sweep again (finished trainings are found)"
+        )
     record = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     config = RunConfig.model_validate(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("intensities", "cells", "checks")}
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ESTIMATES}
     return SweepResult(folder, config, record["key"], Estimates(**tables), Recommendation(**record["recommendation"]))
 
 
@@ -112,11 +127,8 @@ def _parent(result: SweepResult, record: dict[str, Any], replies: pd.DataFrame, 
     names = (
         "config.yaml",
         "result.json",
-        "intensities.csv",
-        "cells.csv",
-        "checks.csv",
-        "curve.svg",
-        "curve.png",
+        *(f"{name}.csv" for name in ESTIMATES),
+        *(f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")),
         "report.html",
     )
     recommended = result.folder / RECOMMENDED  # a whole model is too large to be copied to MLflow
@@ -163,7 +175,7 @@ def metric_name(column: str) -> str:
 
 
 def _is_metric(name: str, value: Any) -> bool:
-    return name not in ("arm", "dose", "strength", "worst_case_cell") and isinstance(value, int | float)
+    return name not in ("arm", "dose", "strength", "dominated_by") and isinstance(value, int | float)
 
 
 def _finite(value: float) -> float:

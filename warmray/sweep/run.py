@@ -15,16 +15,17 @@ from ray import tune
 
 import warmray
 from warmray.analysis.estimates import Tables
+from warmray.analysis.power import LOWEST_SEEN, certifiable_margin, least_margin
 from warmray.config import EvaluateConfig, RunConfig
 from warmray.corpus.build import Corpus, build_corpus
 from warmray.errors import InputError, InterruptedRunError, WarmrayError, root_cause
-from warmray.evaluation.cells import cells_of
+from warmray.evaluation.cells import cells_of, deciding_cells
 from warmray.evaluation.items import Item
 from warmray.evaluation.run import Evaluators, evaluate_intensity, score_anchors, started_evaluators
 from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
 from warmray.evaluation.task import EvaluationTask, scorer_of
-from warmray.evaluation.tasks import load_items
+from warmray.evaluation.tasks import load_items, task_of
 from warmray.hashing import digest
 from warmray.home import home, make_folder, only_one_at
 from warmray.models.adapters import Adapter
@@ -34,7 +35,7 @@ from warmray.sweep.intensities import ORIGINAL, Intensity, instructed_intensitie
 from warmray.sweep.result import MARKER, SweepResult, read_result, write_result
 from warmray.training.trainer import TrainedArm, train_arm
 
-ANALYSIS_VERSION = 5
+ANALYSIS_VERSION = 6
 """Part of every result's key: raise it when analysis or report change what comes out."""
 MAX_TRIAL_FAILURES = 2
 TRIAL_MEMORY_BYTES = 1 << 28
@@ -122,8 +123,23 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
         inputs = _Inputs(config, base, build_corpus(config.corpus), items, scorer_of(config.evaluate, base))
         for store in (completion_store, warmth_store, verdict_store):
             store()  # creating one checks that it can be written
-    post(Update("prepare", 1, 1, remark=f"{len(inputs.items)} questions, {base.folder.name}"))
+    deciding_cells(config)  # checks their names before anything long begins
+    post(Update("prepare", 1, 1, remark=f"{len(inputs.items)} questions, {base.folder.name}; {_can_certify(inputs)}"))
     return inputs
+
+
+def _can_certify(inputs: _Inputs) -> str:
+    """Say, before hours are spent, what so many questions can certify."""
+    questions = sum(not task_of(item).is_control for item in inputs.items)
+    budget = inputs.config.sweep.error_budget_points
+    if questions == 0:
+        return "controls only: no budget can be certified"
+    if 100 * least_margin(questions) >= budget:
+        return f"too few to certify {budget:g} points even if no grade changed: see `warmray power`"
+    best = 100 * certifiable_margin(questions, LOWEST_SEEN)
+    return f"enough to certify {best:.1f} points at best" + (
+        f", not {budget:g}: see `warmray power`" if best > budget else ""
+    )
 
 
 def _place(inputs: _Inputs, trained: dict[str, TrainedArm]) -> tuple[Path, str]:

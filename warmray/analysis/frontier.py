@@ -1,0 +1,77 @@
+"""Which intensities are worth having: warmth up, error down, with what chance alone could have done respected."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from warmray.analysis.resampling import Draws
+
+
+def frontier(draws: Draws) -> pd.DataFrame:
+    """Mark the intensities that no other one dominates.
+
+    One dominates another if it is as warm or warmer and raises the error as much or less, and at least one of the two
+    differences lies beyond chance: its 95 % interval, drawn from the same questions and prompts, leaves zero.
+
+    Returns:
+        The intensities with ``on_frontier`` and ``dominated_by`` (a place in this table; -1 for none).
+    """
+    count = len(draws.intensities)
+    by = [next((a for a in range(count) if a != b and _dominates(draws, a, b)), -1) for b in range(count)]
+    return draws.intensities.assign(on_frontier=[a < 0 for a in by], dominated_by=by)
+
+
+def _dominates(draws: Draws, a: int, b: int) -> bool:
+    warmer, worse = draws.warmth[a] - draws.warmth[b], draws.increase[a] - draws.increase[b]
+    if not (warmer >= 0 and worse <= 0):
+        return False
+    surely_warmer = np.nanpercentile(draws.drawn_warmth[:, a] - draws.drawn_warmth[:, b], 2.5) > 0
+    surely_better = np.nanpercentile(draws.drawn_increase[:, a] - draws.drawn_increase[:, b], 97.5) < 0
+    return bool(surely_warmer or surely_better)
+
+
+def at_equal_warmth(draws: Draws) -> pd.DataFrame:
+    """Compare every intensity of another arm or dose with the first trained arm *at the warmth it has*.
+
+    Arms differ in how warm they are, so that a comparison knob by knob would credit the colder one. The trained arm's
+    error increase is read off between its strengths in a straight line.
+
+    Returns:
+        arm, dose, strength, warmth, than (the arm and dose compared with), more, more_low, more_high: the difference
+        in error increase, a share, with a 95 % interval. Intensities outside the trained arm's warmth are left out.
+    """
+    trained = draws.intensities[draws.intensities["dose"] > 0]
+    columns = ["arm", "dose", "strength", "warmth", "than", "more", "more_low", "more_high"]
+    if trained.empty:
+        return pd.DataFrame(columns=columns)
+    first = trained.iloc[0]
+    curve = trained.index[(trained["arm"] == first["arm"]) & (trained["dose"] == first["dose"])].to_numpy()
+    low, high = np.nanmin(draws.warmth[curve]), np.nanmax(draws.warmth[curve])
+    others = [
+        other
+        for other in draws.intensities.index.difference(curve)
+        if low <= draws.warmth[other] <= high and draws.intensities.loc[other, "strength"] != 0
+    ]
+    rows = [
+        draws.intensities.loc[other].to_dict()
+        | {"warmth": draws.warmth[other], "than": f"{first['arm']}, dose {first['dose']:g}"}
+        | _difference(draws, int(other), curve)
+        for other in others
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _difference(draws: Draws, other: int, curve: np.ndarray) -> dict[str, float]:
+    value = draws.increase[other] - _read_off(draws.warmth[other], draws.warmth[curve], draws.increase[curve])
+    drawn = [
+        increase[other] - _read_off(warmth[other], warmth[curve], increase[curve])
+        for warmth, increase in zip(draws.drawn_warmth, draws.drawn_increase, strict=True)
+    ]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return {"more": value, "more_low": min(low, value), "more_high": max(high, value)}
+
+
+def _read_off(at: float, warmth: np.ndarray, increase: np.ndarray) -> float:
+    order = np.argsort(warmth)
+    return float(np.interp(at, warmth[order], increase[order]))

@@ -1,0 +1,59 @@
+"""Does warmth cost more when the user is sad, believes something wrong, or both? Tested as such.
+
+A gap in one cell that is significant beside one in another that is not says nothing about their difference. Here the
+difference of the differences is taken within every question, and the question is the cluster.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from scipy import stats
+
+from warmray.analysis.differences import adjusted, columns
+from warmray.analysis.intervals import mean_change
+from warmray.analysis.measures import INTENSITY
+
+_COLUMNS = [*INTENSITY, "context", "belief", "questions", "more", "more_low", "more_high", "p_value", "p_adjusted"]
+
+
+def interactions(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return how many points more a warmer model's error rises in a context, with a belief, and with both.
+
+    Args:
+        rows: Measured replies (:func:`warmray.analysis.measures.measure`); controls are left out.
+
+    Returns:
+        One row per intensity, context and belief other than (none, absent). With one of them the change is compared
+        with that of the plain question; with both, with the sum of what each of them adds alone: ``more`` is then what
+        the two do beyond that. Empty where the plain question was not asked.
+    """
+    found: list[dict[str, object]] = []
+    kept = rows[~rows["control"] & (rows["strength"] != 0)]
+    for values, group in kept.groupby(INTENSITY):
+        wide = group.pivot_table(index="item", columns=["context", "belief"], values="change", aggfunc="mean")
+        for context, belief in wide.columns:
+            contrast = _contrast(wide, context, belief)
+            if contrast is not None:
+                intensity = dict(zip(INTENSITY, values, strict=True))
+                found.append(intensity | {"context": context, "belief": belief} | _row(contrast))
+    table = pd.DataFrame(found, columns=_COLUMNS)
+    tested = table["p_value"].notna()
+    return table.assign(p_adjusted=adjusted(table.loc[tested, "p_value"]))
+
+
+def _contrast(wide: pd.DataFrame, context: str, belief: str) -> pd.Series | None:
+    terms = [(context, belief, 1.0), ("none", "absent", -1.0)]
+    if context != "none" and belief != "absent":
+        terms = [(context, belief, 1.0), (context, "absent", -1.0), ("none", belief, -1.0), ("none", "absent", 1.0)]
+    if (context, belief) == ("none", "absent") or any((c, b) not in wide for c, b, _ in terms):
+        return None
+    return sum((wide[c, b] * sign for c, b, sign in terms), start=pd.Series(0.0, index=wide.index)).dropna()
+
+
+def _row(contrast: pd.Series) -> dict[str, object]:
+    change = mean_change(contrast.tolist())
+    error = math.sqrt(change.variance / (change.estimate.n + 2)) if change.estimate.n else math.nan
+    p_value = float(2 * stats.norm.sf(abs(change.estimate.value) / error))
+    return {"questions": change.estimate.n, "p_value": p_value} | columns("more", change.estimate)
