@@ -17,7 +17,8 @@ import pytest
 import ray
 
 from warmray.evaluation.stores import completion_store
-from warmray.sweep.result import log_result, read_result
+from warmray.sweep.records import log_result
+from warmray.sweep.result import read_result
 from warmray.tracking import Tracker
 
 pytestmark = pytest.mark.slow

@@ -61,7 +61,7 @@ def sweep_job(argv: list[str]) -> int:
 
 def _log_or_tell(result: SweepResult) -> bool:
     """Log a result; a server that cannot be reached costs the log, never the result."""
-    from warmray.sweep.result import log_result
+    from warmray.sweep.records import log_result
 
     try:
         log_result(result)
@@ -341,7 +341,8 @@ def _log(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="warmray log", description="Log a finished sweep to MLflow.")
     parser.add_argument("result", help="the result folder that the sweep named at its end")
     folder = Path(parser.parse_args(argv).result).resolve()
-    from warmray.sweep.result import log_result, read_result
+    from warmray.sweep.records import log_result
+    from warmray.sweep.result import read_result
     from warmray.tracking import tracking_uri
 
     result = read_result(folder)

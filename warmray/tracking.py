@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from warmray.errors import InputError
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 KEY_TAG = "warmray.key"
+RECOMMENDED_ALIAS = "recommended"
 PARENT_TAG = "mlflow.parentRunId"
 OWNER_TAG = "warmray.owner"
 OWNER_VARIABLE = "WARMRAY_OWNER"
@@ -58,6 +62,17 @@ class RunRecord:
     """Artifact folder to local folder."""
     tables: Mapping[str, Mapping[str, list[Any]]]
     """Artifact file name to columns: shown as tables by the UI."""
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """An adapter that is registered as a version of a model."""
+
+    name: str
+    adapter: Path
+    card: str
+    """Markdown: what it is, what it was measured to do, what it may not be used for."""
+    tags: Mapping[str, str]
 
 
 class Tracker:
@@ -129,20 +144,25 @@ class Tracker:
         """End a run as FINISHED, FAILED or KILLED."""
         self.client.set_terminated(run_id, status)
 
-    def log_family(self, parent: RunRecord, children: list[RunRecord]) -> str:
+    def log_family(self, parent: RunRecord, children: list[RunRecord], model: ModelRecord | None = None) -> str:
         """Log a parent run with its children, once: the same key is not logged a second time. Return the parent's id.
 
-        A parent that an interrupted attempt left unfinished is deleted with its children and logged anew.
+        A parent that an interrupted attempt left unfinished is deleted with its children and logged anew. Children
+        that come first are listed first in the UI, which sorts by the time of creation. The model, if there is one, is
+        registered as a version with the alias ``recommended``.
         """
         found = self.find(parent.key)
         if found is not None:
             if found.info.status == "FINISHED":
                 return found.info.run_id
             self._delete_family(found.info.run_id)
-        parent_id = self._log(parent, None)
+        now = int(time.time() * 1000)
+        parent_id = self._log(parent, None, now)
         try:
-            for child in children:
-                self.close(self._log(child, parent_id), "FINISHED")
+            for place, child in enumerate(children):
+                self.close(self._log(child, parent_id, now - place - 1), "FINISHED")
+            if model is not None:
+                self._register(model, parent_id)
         except BaseException:
             self.close(parent_id, "FAILED")
             raise
@@ -161,11 +181,37 @@ class Tracker:
         for run in self.client.search_runs([self.experiment_id], filter_string=own):
             self.close(run.info.run_id, "KILLED")
 
-    def _log(self, record: RunRecord, parent_id: str | None) -> str:
+    def _register(self, model: ModelRecord, run_id: str) -> None:
+        import mlflow.pyfunc
+        from mlflow.exceptions import MlflowException
+
+        code = Path(__file__).with_name("served_adapter.py")
+        needed = [f"{name}=={version(name)}" for name in ("torch", "transformers", "peft")]
+        with TemporaryDirectory() as folder, _quietly("mlflow"):
+            place = Path(folder) / "model"
+            mlflow.pyfunc.save_model(
+                place,
+                python_model=str(code),
+                artifacts={"adapter": str(model.adapter)},
+                pip_requirements=needed,
+            )
+            self.client.log_artifacts(run_id, str(place), "model")
+        with contextlib.suppress(MlflowException):  # it is there already
+            self.client.create_registered_model(model.name)
+        source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
+        with _quietly("mlflow"):
+            made = self.client.create_model_version(
+                model.name, source, run_id=run_id, tags=dict(model.tags), description=model.card
+            )
+        self.client.set_registered_model_alias(model.name, RECOMMENDED_ALIAS, made.version)
+
+    def _log(self, record: RunRecord, parent_id: str | None, start_time: int) -> str:
         tags = {**record.tags, KEY_TAG: record.key, OWNER_TAG: _owner()} | (
             {PARENT_TAG: parent_id} if parent_id else {}
         )
-        run_id = self.client.create_run(self.experiment_id, run_name=record.name, tags=tags).info.run_id
+        run_id = self.client.create_run(
+            self.experiment_id, start_time=start_time, run_name=record.name, tags=tags
+        ).info.run_id
         try:
             self._log_params(run_id, record.params)
             self.log_step(run_id, record.metrics, 0)
@@ -184,6 +230,18 @@ class Tracker:
         from mlflow.entities import Param
 
         self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
+
+
+@contextlib.contextmanager
+def _quietly(name: str) -> Iterator[None]:
+    """Keep a library's remarks to itself for a while."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class TrainingLog:

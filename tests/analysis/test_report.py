@@ -16,7 +16,9 @@ def _write(tmp_path, data: Tables) -> str:
     estimates = estimate(data, question)
     choice = recommend(estimates, question)
     draw_figures(estimates, choice.strength, question.budget, tmp_path)
-    return write_report(tmp_path, estimates, data, choice, Facts("A title", 10, {"seed": "0"})).read_text()
+    return write_report(
+        tmp_path, estimates, data, choice, Facts("A title", 10, {"seed": "0"}, {"seconds_train": 9.0})
+    ).read_text()
 
 
 def test_the_page_stands_alone_and_gives_the_answer_first(tmp_path):

@@ -25,6 +25,6 @@ def finished(folder: Path, tables: Tables, *overrides: str) -> SweepResult:
     for name in ESTIMATES:
         getattr(estimates, name).to_csv(folder / f"{name}.csv", index=False)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(), sort_keys=False))
-    record = {"key": "abc", "recommendation": asdict(choice), "made_with": {}, "stage_seconds": {}}
+    record = {"key": "abc", "recommendation": asdict(choice), "made_with": {}, "costs": {}}
     (folder / MARKER).write_text(json.dumps(record))
     return read_result(folder)

@@ -44,6 +44,8 @@ class Facts:
     title: str
     budget_points: float
     made_with: Mapping[str, str]
+    costs: Mapping[str, float]
+    """Seconds per stage and speeds of the run that wrote this; finished pieces that it found took none."""
 
 
 def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Recommendation, facts: Facts) -> Path:

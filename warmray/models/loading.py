@@ -67,6 +67,15 @@ def resolve_model(config: ModelConfig, is_asked: bool = True) -> BaseCheckpoint:
     return BaseCheckpoint(folder, name, config.dtype, remote)
 
 
+def licence_of(config: ModelConfig, base: BaseCheckpoint) -> str:
+    """Return the licence that a base model's README states at its top, as the hub's model cards do."""
+    if config.source == "embedded":
+        return "Apache-2.0"
+    readme = base.folder / "README.md"
+    stated = re.search(r"^license:\s*(\S+)", readme.read_text("utf-8", "replace"), re.M) if readme.is_file() else None
+    return stated[1] if stated else "not stated: see the base model"
+
+
 def _checked_folder(source: str) -> Path:
     folder = Path(source).expanduser()
     if not folder.is_absolute():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +29,7 @@ from warmray.evaluation.tasks import load_items, task_of
 from warmray.hashing import digest
 from warmray.home import home, make_folder, only_one_at
 from warmray.models.adapters import Adapter
-from warmray.models.loading import BaseCheckpoint, resolve_model
+from warmray.models.loading import BaseCheckpoint, licence_of, resolve_model
 from warmray.progress import Post, Progress, Update
 from warmray.sweep.intensities import ORIGINAL, Intensity, instructed_intensities, trained_intensities
 from warmray.sweep.result import MARKER, SweepResult, read_result, write_result
@@ -50,7 +50,7 @@ class _Stopwatch:
     def stage(self, name: str) -> Iterator[None]:
         started = time.monotonic()
         yield
-        self.seconds[name] = round(time.monotonic() - started, 1)
+        self.seconds[f"seconds_{name}"] = round(time.monotonic() - started, 1)
 
 
 @dataclass(frozen=True)
@@ -95,16 +95,17 @@ def run_sweep(config: RunConfig) -> SweepResult:
             return read_result(folder)
         adapters = {i: trained[i.arm].adapters[i.dose] for i in trained_intensities(config)}
         tasks = inputs.tasks(adapters)
+        finished = completion_store().keys()
         with watch.stage("evaluate"):
             _evaluate_all(tasks, f"{config.name}-{key}", progress.post)
+        generated = _generated(tasks, finished, watch.seconds)
         progress.post(Update("analyse", 0, 1))
         with watch.stage("collect"):
             tables = _tables(tasks)
         with only_one_at(folder):
             if not (folder / MARKER).exists():
-                write_result(
-                    folder, key, config, inputs.base, tables, adapters, _made_with(inputs, trained), watch.seconds
-                )
+                made_with, costs = _made_with(inputs, trained), watch.seconds | generated
+                write_result(folder, key, config, inputs.base, tables, adapters, made_with, costs)
         progress.post(Update("analyse", 1, 1))
     return read_result(folder)
 
@@ -187,6 +188,21 @@ def _run_trials(tasks: dict[str, EvaluationTask], evaluators: Evaluators, name: 
         _raise_from_worker(error)
 
 
+def _generated(
+    tasks: dict[Intensity, EvaluationTask], finished: Container[str], seconds: dict[str, float]
+) -> dict[str, float]:
+    """Return what this run generated, how fast, and the GPU hours of its two long stages."""
+    keys = {q.request.key for task in tasks.values() for q in (*task.questions(), *task.warmth_prompts())}
+    new = [key for key in keys if key not in finished]
+    tokens = float(completion_store().read(new)["tokens"].sum()) if new else 0.0
+    gpus = ray.cluster_resources().get("GPU", 0.0)
+    return {
+        "generated_replies": float(len(new)),
+        "generated_tokens_per_second": round(tokens / seconds["seconds_evaluate"], 1),
+        "gpu_hours": round(gpus * (seconds["seconds_train"] + seconds["seconds_evaluate"]) / 3600, 3),
+    }
+
+
 def _distinct(intensities: Iterable[Intensity]) -> list[Intensity]:
     """Leave out all but one of the intensities at strength 0: they are the same original model."""
     originals = [intensity for intensity in intensities if intensity.strength == 0]
@@ -221,6 +237,7 @@ def _made_with(inputs: _Inputs, trained: dict[str, TrainedArm]) -> dict[str, str
         "preset": inputs.config.name,
         "model": f"{inputs.base.folder.name} ({inputs.base.dtype})",
         "base_digest": inputs.base.digest,
+        "base_licence": licence_of(inputs.config.model, inputs.base),
         "corpus_digest": inputs.corpus.digest,
         "training": f"LoRA r={train.lora_rank}, alpha={train.lora_alpha}, lr {train.learning_rate:g}, "
         f"batch {train.batch_size}, ZeRO-{train.zero_stage}, {train.doses[-1]:g} epochs"
