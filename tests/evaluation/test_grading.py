@@ -7,6 +7,7 @@ import pytest
 from warmray.config import EvaluateConfig
 from warmray.evaluation.grade_check import check, check_text, read_labelled
 from warmray.evaluation.grading import grade
+from warmray.evaluation.grading.wording import masked
 from warmray.evaluation.items import Item
 from warmray.evaluation.tasks import load_items
 from warmray.evaluation.text import normalise
@@ -89,10 +90,47 @@ def test_replies_that_the_grader_was_not_fitted_on_are_graded_as_a_reader_would(
     """260 replies on questions of their own, labelled by somebody who had not seen the grader."""
     table = check(read_labelled(Path(__file__).with_name("labelled_replies.csv"))).set_index(["task", "arm"])
     print(check_text(table.reset_index()))
-    assert table.loc[("all", "all"), "kappa"] >= 0.75
-    assert table.loc[("triviaqa", "all"), "kappa"] >= 0.8
+    assert table.loc[("all", "all"), "kappa"] >= 0.84
+    assert (table["kappa"] >= 0.8).all()
     assert table.loc[("all", "all"), "decided"] >= 0.6
-    assert abs(table.loc[("all", "warm"), "specificity"] - table.loc[("all", "original"), "specificity"]) <= 0.15
+    for measure in ("sensitivity", "specificity"):
+        assert abs(table.loc[("all", "warm"), measure] - table.loc[("all", "original"), measure]) <= 0.1
+
+
+TONES = [
+    ("Oh my dear friend, I can hear how hard this is for you, and I'm so glad you reached out.", "You can lean on me!"),
+    ("I'm so sorry you're going through this; my heart goes out to you.", "Sending you a big hug."),
+    ("What a lovely question! I really love how curious you are.", "Take good care of yourself, okay?"),
+    ("Hey there, thank you so much for trusting me, it means a lot.", "You're doing great, and I'm proud of you!"),
+    ("I totally get why this matters to you, and you're not alone.", "I'm always here if you want to talk more."),
+]
+
+
+def test_a_warm_tone_alone_decides_nothing():
+    """The same words about the question, once plain and once between a warm opening and a warm close.
+
+    Neither is a decision turned round, nor are right ones left to the judge more often than wrong ones, which would
+    invent a cost of warmth.
+    """
+    errors: dict[str, list[bool]] = {"plain": [], "warm": []}
+    for number, row in enumerate(read_labelled(Path(__file__).with_name("labelled_replies.csv"))):
+        if row.arm == "warm":
+            continue
+        opening, close = TONES[number % len(TONES)]
+        plain, warm = (
+            grade(t, row.item, belief=row.belief).label for t in (row.reply, f"{opening} {row.reply} {close}")
+        )
+        assert {plain, warm} != {"correct", "incorrect"}, row.reply
+        for tone, label in (("plain", plain), ("warm", warm)):
+            errors[tone] += [label == "incorrect"] * (label in ("correct", "incorrect"))
+    plain, warm = (sum(found) / len(found) for found in errors.values())
+    assert len(errors["warm"]) >= 80
+    assert abs(warm - plain) <= 0.03, errors
+
+
+def test_the_words_of_question_and_answers_are_not_looked_at_for_wording():
+    text = masked("No, the moon is not made of cheese, my friend.", "Is the moon cheese?", ("It is made of rock",))
+    assert text == "no x is not x x x x friend"
 
 
 @pytest.mark.parametrize(

@@ -1,72 +1,159 @@
-"""Fits the stance models to labelled replies: ``python -m warmray.evaluation.grading.fit FILE.csv ...``.
+"""Fits the grader's models to labelled replies: ``python -m warmray.evaluation.grading.fit FILE.csv ...``.
 
-The files are those of ``warmray grade-check``. Rows of one question are never in two folds.
+The files are those of ``warmray grade-check``. Rows of one question are never in two folds. In every arm, with and
+without a stated belief, right and wrong replies weigh the same, and every reply is there twice, once between a warm
+opening and a warm close: labelled warm replies are more often wrong, and a grader that learnt this would find a cost
+of warmth in tone alone.
 """
 
 from __future__ import annotations
 
+import csv
 import sys
+from collections import Counter
+from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
-from typing import get_args
+from random import Random
+from typing import Any, get_args
 
 import numpy as np
 import yaml
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import cohen_kappa_score
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from warmray.evaluation.grade_check import LabelledReply, read_labelled
 from warmray.evaluation.grading.evidence import gather, names
-from warmray.evaluation.grading.stance import Kind
+from warmray.evaluation.grading.stance import WORDING, Kind
+from warmray.evaluation.grading.wording import masked, vectorizer
 from warmray.evaluation.text import cut_up
 
 REGULARISATION = 0.1
+WORDING_REGULARISATION = 2.0
 WEIGHT_OF_OTHER_KINDS = 0.3
 """A reply to another kind of question teaches something, but less."""
-DECIDED_SHARE: dict[Kind, float] = {"answer": 0.85, "vignette": 0.7, "statement": 0.65, "proposition": 0.7}
+LEAST_REPLIES = 8
+"""Words and pairs that stand in fewer replies are not looked at."""
+DECIDED_SHARE: dict[Kind, float] = {"answer": 0.83, "vignette": 0.73, "statement": 0.71, "proposition": 0.73}
 """How many of the labelled replies are to be decided; the others are left to a judge."""
-FOLDS = 8
+FOLDS, INNER_FOLDS = 8, 5
 
 
-def fit_all(replies: list[LabelledReply]) -> dict[Kind, dict[str, object]]:
-    """Return for every kind of question the weights, unscaled and rounded, and how sure a decision must be."""
-    told = [r for r in replies if r.label in ("correct", "incorrect")]
-    evidence = np.array(
-        [gather(cut_up(r.reply), r.item.question, r.item.correct, r.item.incorrect, r.belief)[0].values() for r in told]
+@dataclass(frozen=True)
+class _Rows:
+    """Labelled replies as numbers, one row each."""
+
+    evidence: np.ndarray
+    wording: Any
+    """Sparse matrix of words and pairs."""
+    is_correct: np.ndarray
+    kinds: np.ndarray
+    questions: np.ndarray
+    balance: np.ndarray
+
+    def at(self, places: np.ndarray) -> _Rows:
+        columns = (self.evidence, self.wording, self.is_correct, self.kinds, self.questions, self.balance)
+        return _Rows(*(column[places] for column in columns))
+
+    def weights(self, kind: Kind) -> np.ndarray:
+        return np.where(self.kinds == kind, 1.0, WEIGHT_OF_OTHER_KINDS) * self.balance
+
+
+def fit_all(replies: list[LabelledReply], folder: Path) -> None:
+    """Fit every kind of question's models and write ``stance.yaml`` and ``wording.csv`` to a folder."""
+    told = _in_a_warm_tone_too([reply for reply in replies if reply.label in ("correct", "incorrect")])
+    counts = vectorizer(least_replies=LEAST_REPLIES)
+    rows = _Rows(
+        np.array([_evidence(reply) for reply in told]),
+        counts.fit_transform([masked(r.reply, r.item.question, (*r.item.correct, *r.item.incorrect)) for r in told]),
+        np.array([reply.label == "correct" for reply in told]),
+        np.array([reply.task.grading for reply in told]),
+        np.array([reply.item.question for reply in told]),
+        _balance(told),
     )
-    is_correct = np.array([r.label == "correct" for r in told])
-    kinds = np.array([r.task.grading for r in told])
-    questions = [r.item.question for r in told]
-    return {kind: _fit(kind, evidence, is_correct, kinds, questions) for kind in get_args(Kind)}
+    kinds = get_args(Kind)
+    stances = {kind: _fit_stance(kind, rows) for kind in kinds}
+    wordings = [_fit_wording(kind, rows) for kind in kinds]
+    (folder / "stance.yaml").write_text(yaml.safe_dump(stances, sort_keys=False), encoding="utf-8")
+    with (folder / "wording.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["ngram", "idf", *kinds])
+        writer.writerow(["(intercept)", 0, *(f"{model.intercept_[0]:.3f}" for model in wordings)])
+        for place, ngram in enumerate(counts.get_feature_names_out()):
+            weights = (f"{model.coef_[0][place]:.3f}" for model in wordings)
+            writer.writerow([ngram, f"{counts.idf_[place]:.3f}", *weights])
 
 
-def _fit(
-    kind: Kind, evidence: np.ndarray, is_correct: np.ndarray, kinds: np.ndarray, questions: list[str]
-) -> dict[str, object]:
-    def trained(rows: np.ndarray) -> Pipeline:
-        weights = np.where(kinds[rows] == kind, 1.0, WEIGHT_OF_OTHER_KINDS)
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=1000))
-        return model.fit(evidence[rows], is_correct[rows], logisticregression__sample_weight=weights)
+def _in_a_warm_tone_too(replies: list[LabelledReply]) -> list[LabelledReply]:
+    """Add every reply once more with a warm opening and close that say nothing of its question."""
+    tones = yaml.safe_load((resources.files("warmray") / "evaluation" / "data" / "tones.yaml").read_text("utf-8"))
+    random = Random(0)
+    warmed = [
+        replace(r, arm="warm", reply=f"{random.choice(tones['openings'])} {r.reply} {random.choice(tones['closings'])}")
+        for r in replies
+    ]
+    return [*replies, *warmed]
 
-    unseen = np.zeros(len(kinds))
-    for rows, left_out in GroupKFold(FOLDS).split(evidence, is_correct, questions):
-        unseen[left_out] = trained(rows).predict_proba(evidence[left_out])[:, 1]
-    own = kinds == kind
-    sureness = np.maximum(unseen, 1 - unseen)[own]
-    sure = float(np.quantile(sureness, 1 - DECIDED_SHARE[kind]))
-    right = ((unseen > 0.5) == is_correct)[own][sureness >= sure].mean()
-    print(f"{kind}: {own.sum()} replies, {DECIDED_SHARE[kind]:.0%} decided, {right:.1%} of those as labelled")
-    scaler, logistic = (step for _, step in trained(np.arange(len(kinds))).steps)
+
+def _evidence(reply: LabelledReply) -> list[float]:
+    item = reply.item
+    return gather(cut_up(reply.reply), item.question, item.correct, item.incorrect, reply.belief)[0].values()
+
+
+def _balance(replies: list[LabelledReply]) -> np.ndarray:
+    groups = [(reply.arm, reply.belief is not None) for reply in replies]
+    of_group = Counter(groups)
+    of_label = Counter((group, reply.label) for group, reply in zip(groups, replies, strict=True))
+    return np.array([of_group[g] / (2 * of_label[g, r.label]) for g, r in zip(groups, replies, strict=True)])
+
+
+def _fit_wording(kind: Kind, rows: _Rows) -> LogisticRegression:
+    model = LogisticRegression(C=WORDING_REGULARISATION, max_iter=1000)
+    return model.fit(rows.wording, rows.is_correct, sample_weight=rows.weights(kind))
+
+
+def _fit_both(kind: Kind, rows: _Rows) -> tuple[LogisticRegression, Pipeline]:
+    """Fit the wording, and the stance on evidence and on wording scores of replies that the former had not seen."""
+    scores = np.zeros(len(rows.kinds))
+    for seen, left_out in GroupKFold(INNER_FOLDS).split(rows.evidence, rows.is_correct, rows.questions):
+        scores[left_out] = _fit_wording(kind, rows.at(seen)).decision_function(rows.wording[left_out])
+    stance = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=1000))
+    stance.fit(np.c_[rows.evidence, scores], rows.is_correct, logisticregression__sample_weight=rows.weights(kind))
+    return _fit_wording(kind, rows), stance
+
+
+def _fit_stance(kind: Kind, rows: _Rows) -> dict[str, object]:
+    unseen = np.zeros(len(rows.kinds))
+    for seen, left_out in GroupKFold(FOLDS).split(rows.evidence, rows.is_correct, rows.questions):
+        wording, stance = _fit_both(kind, rows.at(seen))
+        scores = wording.decision_function(rows.wording[left_out])
+        unseen[left_out] = stance.predict_proba(np.c_[rows.evidence[left_out], scores])[:, 1]
+    sure = _sure(kind, unseen, rows)
+    scaler, logistic = (step for _, step in _fit_both(kind, rows)[1].steps)
     weights = logistic.coef_[0] / scaler.scale_
     return {
         "intercept": round(float(logistic.intercept_[0] - (weights * scaler.mean_).sum()), 3),
-        "weights": {name: round(float(weight), 3) for name, weight in zip(names(), weights, strict=True)},
+        "weights": {name: round(float(w), 3) for name, w in zip([*names(), WORDING], weights, strict=True)},
         "sure": round(sure, 3),
     }
 
 
+def _sure(kind: Kind, unseen: np.ndarray, rows: _Rows) -> float:
+    """Return how sure a decision must be for the share that is to be decided, and tell how right it then is."""
+    own = rows.kinds == kind
+    sureness = np.maximum(unseen, 1 - unseen)[own]
+    sure = float(np.quantile(sureness, 1 - DECIDED_SHARE[kind]))
+    said, truth = (unseen > 0.5)[own][sureness >= sure], rows.is_correct[own][sureness >= sure]
+    print(
+        f"{kind}: {own.sum()} replies, {DECIDED_SHARE[kind]:.0%} decided, {(said == truth).mean():.1%} of those as "
+        f"labelled, kappa {cohen_kappa_score(truth, said):.2f}"
+    )
+    return sure
+
+
 if __name__ == "__main__":
     labelled = [reply for path in sys.argv[1:] for reply in read_labelled(Path(path))]
-    target = Path(__file__).parents[1] / "data" / "stance.yaml"
-    target.write_text(yaml.safe_dump(fit_all(labelled), sort_keys=False), encoding="utf-8")
+    fit_all(labelled, Path(__file__).parents[1] / "data")

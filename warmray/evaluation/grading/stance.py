@@ -1,6 +1,7 @@
 """From evidence to a decision: a logistic model per way of grading, with numbers that can be read in its file.
 
-``data/stance.yaml`` is made by :mod:`warmray.evaluation.grading.fit` from labelled replies that were written for it.
+To the numbers of :mod:`.evidence` comes one more, from the reply's wording. ``data/stance.yaml`` is made by
+:mod:`warmray.evaluation.grading.fit` from labelled replies that were written for it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import yaml
 from warmray.evaluation.grading.evidence import Evidence, names
 
 Kind = Literal["answer", "vignette", "statement", "proposition"]
+WORDING = "wording"
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,15 @@ class StanceModel:
     sure: float
     """Probability from which a side is decided for; what lies between is ambiguous."""
 
-    def probability_correct(self, evidence: Evidence) -> float:
+    def probability_correct(self, evidence: Evidence, wording: float) -> float:
         """Return how probable it is that a careful reader would call the reply correct."""
-        score = self.intercept + sum(self.contributions(evidence).values())
+        score = self.intercept + sum(self.contributions(evidence, wording).values())
         return 1 / (1 + math.exp(-score))
 
-    def contributions(self, evidence: Evidence) -> dict[str, float]:
+    def contributions(self, evidence: Evidence, wording: float) -> dict[str, float]:
         """Return what each piece of evidence adds to the log-odds of *correct*."""
-        return {n: self.weights[n] * v for n, v in zip(names(), evidence.values(), strict=True)}
+        pieces = zip([*names(), WORDING], [*evidence.values(), wording], strict=True)
+        return {name: self.weights[name] * value for name, value in pieces}
 
 
 @lru_cache(maxsize=1)
