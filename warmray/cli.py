@@ -366,7 +366,9 @@ def _ui(argv: list[str]) -> int:
 
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", tracking_uri(), "--default-artifact-root", str(artifact_folder())]
-    print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    # The UI opens on traces of GenAI applications unless it is told that runs are wanted.
+    address = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    print(f"MLflow: {address} (Ctrl-C ends it)", flush=True)
     os.execv(sys.executable, command)
 
 

@@ -41,6 +41,11 @@ def test_an_instruction_is_checked_but_decides_nothing():
     assert "warm_prompt is warmer by probe but not by SocioT" in check_text(checks)
 
 
+def test_an_arm_that_no_meter_sees_is_said_not_to_be_warmer():
+    checks = check(tables(cost=0, warmth_gain=0.0).warmth)
+    assert check_text(checks) == "manipulation_check: failed (warm, 1 epochs, is not warmer by SocioT and probe)"
+
+
 @pytest.mark.parametrize("arm", ["original", "warm_prompt"])
 def test_without_a_training_the_check_is_not_run(arm):
     warmth = with_warm_prompt(tables(cost=0)).warmth

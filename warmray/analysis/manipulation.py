@@ -58,8 +58,11 @@ def _arm_text(arm: str, dose: float, rows: pd.DataFrame) -> str:
         passed: [METERS[m] for m in rows.loc[rows["passed"].astype(bool) == passed, "meter"]]
         for passed in (True, False)
     }
-    parts = [f"by {_listed(said[True])}"] * bool(said[True]) + [f"not by {_listed(said[False])}"] * bool(said[False])
-    return f"{arm}{f', {dose:g} epochs,' if dose else ''} is {direction} {' but '.join(parts)}"
+    place = f"{arm}{f', {dose:g} epochs,' if dose else ''} is"
+    if not said[True]:
+        return f"{place} not {direction} by {_listed(said[False])}"
+    parts = [f"by {_listed(said[True])}"] + [f"not by {_listed(said[False])}"] * bool(said[False])
+    return f"{place} {direction} {' but '.join(parts)}"
 
 
 def _listed(names: list[str]) -> str:

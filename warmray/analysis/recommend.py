@@ -39,7 +39,7 @@ def recommend(estimates: Estimates, question: Question) -> Recommendation:
         best = inside.loc[inside["warmth_sociot"].idxmax()]
         sentence = (
             f"Ship {best['arm']} at strength {best['strength']:g}: the warmest intensity shown to raise the error by "
-            f"less than {points} in {_cells(cells)} (upper 95 % bound: {100 * best['primary_upper']:.1f})."
+            f"less than {points} in {_cells(cells)} (upper 95 % bound: {100 * best['primary_upper']:.2f})."
         )
         return Recommendation(str(best["arm"]), float(best["dose"]), float(best["strength"]), sentence)
     return Recommendation(None, None, None, _none_inside(candidates, question))

@@ -58,7 +58,7 @@ def _parent(result: SweepResult, record: dict[str, Any], replies: pd.DataFrame, 
         name=result.config.name,
         key=result.key,
         params=shared | {f"recommended_{name}": value for name, value in choice.items()},
-        metrics=record["costs"],
+        metrics=record.get("costs", {}),
         tags={
             "warmray.kind": "sweep",
             "warmray.recommendation": result.choice.sentence,

@@ -20,11 +20,13 @@ from warmray.config import EvaluateConfig, RunConfig
 from warmray.corpus.build import Corpus, build_corpus
 from warmray.errors import InputError, InterruptedRunError, WarmrayError, root_cause
 from warmray.evaluation.cells import cells_of, deciding_cells
+from warmray.evaluation.grading import GRADER_VERSION
 from warmray.evaluation.items import Item
+from warmray.evaluation.prompts import TEMPLATE_VERSION
 from warmray.evaluation.run import Evaluators, evaluate_intensity, score_anchors, started_evaluators
 from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
-from warmray.evaluation.task import EvaluationTask, scorer_of
+from warmray.evaluation.task import ENGINE_VERSION, METER_VERSION, EvaluationTask, scorer_of
 from warmray.evaluation.tasks import load_items, task_of
 from warmray.hashing import digest
 from warmray.home import home, make_folder, only_one_at
@@ -149,7 +151,8 @@ def _place(inputs: _Inputs, trained: dict[str, TrainedArm]) -> tuple[Path, str]:
     items = [asdict(item) for item in inputs.items]
     config = inputs.config.model_dump()
     config["train"].pop("num_workers")
-    key = digest([ANALYSIS_VERSION, config, inputs.base.digest, inputs.corpus.digest, items, adapters])
+    versions = [ANALYSIS_VERSION, GRADER_VERSION, TEMPLATE_VERSION, ENGINE_VERSION, METER_VERSION]
+    key = digest([versions, config, inputs.base.digest, inputs.corpus.digest, items, adapters])
     return make_folder(home() / "sweeps") / f"{inputs.config.name}-{key}", key
 
 
