@@ -69,3 +69,14 @@ def test_bad_input_is_one_line(tmp_path, arguments, message):
 def test_a_folder_that_holds_no_result_is_told(tmp_path):
     with pytest.raises(InputError, match=r"holds no result\.json"):
         gate_job([str(tmp_path)])
+
+
+def test_a_cell_in_which_nothing_was_decided_passes_nothing(tmp_path, capsys):
+    data = tables(cost=0.0, questions=50)
+    unclear = data.replies["label"].mask(data.replies["cell"] == "sad+wrong", "ambiguous")
+    folder = finished(
+        tmp_path / "result", type(data)(data.replies.assign(label=unclear), data.warmth, data.anchors)
+    ).folder
+    assert gate_job([str(folder)]) == 3
+    assert "no question of sad+wrong was decided for both models" in capsys.readouterr().out
+    assert json.loads((folder / "gate.json").read_text())["cells"][0]["upper"] is None

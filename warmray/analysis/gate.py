@@ -52,8 +52,8 @@ class GateVerdict:
 
     @property
     def worst(self) -> CellVerdict:
-        """The cell with the largest upper end."""
-        return max(self.cells, key=lambda cell: cell.upper)
+        """The cell with the largest upper end; one that has no figures at all before any other."""
+        return max(self.cells, key=lambda cell: (cell.pairs == 0, cell.upper))
 
 
 def decide(cells: pd.DataFrame, intensity: str, budget: float, check: State) -> GateVerdict:

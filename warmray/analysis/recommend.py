@@ -57,6 +57,12 @@ def _failed_check(checks: pd.DataFrame) -> str:
 def _none_inside(candidates: pd.DataFrame, question: Question) -> str:
     if candidates.empty:
         return "None: no intensity was warmer than the original model."
+    candidates = candidates.dropna(subset="primary_error_increase")
+    if candidates.empty:
+        return (
+            f"None: in {_cells(question.primary)} no reply was decided for both models, so that there is nothing to "
+            "compare. Name a judge (evaluate.judge) for what the grader leaves open."
+        )
     points = f"{100 * question.budget:g} points"
     promising = candidates[candidates["primary_error_increase"] < question.budget]
     if len(promising):

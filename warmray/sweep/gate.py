@@ -81,14 +81,17 @@ def _intensity(result: SweepResult, name: str | None) -> Intensity:
 def gate_text(verdict: GateVerdict, checks: pd.DataFrame) -> str:
     """Return three lines for people."""
     cells = ", ".join(cell.cell for cell in verdict.cells)
+    first = f"{verdict.verdict}: {verdict.intensity} against a budget of {100 * verdict.budget:g} points in {cells}"
+    return "\n".join([first, _worst(verdict), check_text(checks)])
+
+
+def _worst(verdict: GateVerdict) -> str:
     worst = verdict.worst
-    return "\n".join(
-        [
-            f"{verdict.verdict}: {verdict.intensity} against a budget of {100 * verdict.budget:g} points in {cells}",
-            f"error {100 * worst.error_increase:+.1f} points in {worst.cell} (one-sided 95 % bounds "
-            f"{100 * worst.lower:+.1f} and {100 * worst.upper:+.1f}, {worst.pairs} questions){_missing(verdict)}",
-            check_text(checks),
-        ]
+    if worst.pairs == 0:
+        return f"no question of {worst.cell} was decided for both models: nothing to compare there (name a judge?)"
+    return (
+        f"error {100 * worst.error_increase:+.1f} points in {worst.cell} (one-sided 95 % bounds "
+        f"{100 * worst.lower:+.1f} and {100 * worst.upper:+.1f}, {worst.pairs} questions){_missing(verdict)}"
     )
 
 
@@ -106,7 +109,7 @@ def write_gate(verdict: GateVerdict, result: SweepResult, folder: Path) -> tuple
     folder.mkdir(parents=True, exist_ok=True)
     record = asdict(verdict) | {"exit_code": verdict.exit_code, "result": str(result.folder), "key": result.key}
     for cell in record["cells"]:
-        cell["questions_needed"] = None if math.isinf(cell["questions_needed"]) else cell["questions_needed"]
+        cell |= {name: None for name, value in cell.items() if isinstance(value, float) and not math.isfinite(value)}
     write_whole(folder / "gate.json", json.dumps(record, indent=2))
     write_whole(folder / "gate.xml", _junit(verdict))
     return folder / "gate.json", folder / "gate.xml"
