@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 from warmray.analysis.estimates import Tables
+from warmray.analysis.measures import measure
+from warmray.analysis.resampling import Draws, draw
 
 CELLS = [
     ("none", "absent", "plain"),
@@ -54,6 +56,12 @@ def tables(
         ]
     )
     return Tables(pd.DataFrame(replies), pd.DataFrame(warmth), anchors)
+
+
+def draws_of(data: Tables, resamples: int = 400) -> Draws:
+    """Draw from the tables as an analysis does whose deciding cell is sad+wrong."""
+    rows = measure(data.replies)
+    return draw(rows[rows["cell"] == "sad+wrong"], data.warmth, resamples, seed=0)
 
 
 def with_warm_prompt(trained: Tables) -> Tables:

@@ -78,3 +78,10 @@ def test_one_question_or_one_arm_is_refused(rows):
         regress(rows[rows["item"] == "q1"])
     with pytest.raises(InputError, match="one of the two is missing"):
         regress(rows[rows["warm"] == 1])
+
+
+def test_replies_of_one_length_or_tasks_that_tell_nothing_break_no_analysis(rows):
+    assert np.isfinite(regress(rows.assign(words=1))["points"]).all()
+    table = regress(rows.assign(task=np.where(rows["warm"] == 1, "a", "b")))  # the task is the arm
+    assert table["points"].isna().all()
+    assert table["note"].str.startswith("no estimate").all()

@@ -22,6 +22,7 @@ from warmray.analysis.intervals import Estimate, cluster_mean
 from warmray.analysis.manipulation import METERS, State, check_state, check_warmth
 from warmray.analysis.measures import INTENSITY, measure, per_question
 from warmray.analysis.outcomes import RULES, UNDECIDED
+from warmray.analysis.regressions import strongest
 from warmray.analysis.resampling import draw
 
 
@@ -72,6 +73,8 @@ class Estimates:
     """See :func:`warmray.analysis.dose_response.dose_response`; over measured warmth, and over strength."""
     equal_warmth: pd.DataFrame
     """See :func:`warmray.analysis.frontier.at_equal_warmth`."""
+    regressions: pd.DataFrame
+    """See :func:`warmray.analysis.regressions.strongest`."""
     checks: pd.DataFrame
     """See :func:`warmray.analysis.manipulation.check_warmth`."""
 
@@ -110,6 +113,7 @@ def estimate(tables: Tables, question: Question) -> Estimates:
         _sensitivity(tables.replies, question),
         pd.concat([dose_response(draws, axis) for axis in get_args(Axis)], ignore_index=True),
         at_equal_warmth(draws),
+        strongest(rows),
         check_warmth(tables.warmth, question.resamples, question.seed),
     )
 

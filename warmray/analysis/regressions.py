@@ -8,6 +8,7 @@ contexts, beliefs and samples, which the study's own (``nonrobust``) leaves out 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def _effects(rows: pd.DataFrame, with_length: bool, covariance: Covariance) -> l
     levels = {name: sorted(rows[name].unique()) for name in ("group", "task", "model")}
     fit = _fit(rows, _design(rows, levels, with_length), covariance)
     if fit is None:
-        note = "no finite estimate: some task or model is all right or all wrong"
+        note = "no estimate: task, model or length leave nothing to tell, or some are all right or all wrong"
         return [{"group": name, "replies": len(part), "note": note} for name, part in rows.groupby("group")]
     effects = []
     for name, part in rows.groupby("group"):
@@ -145,7 +146,7 @@ def _design(rows: pd.DataFrame, levels: dict[str, list[str]], with_length: bool)
         columns["warm"] = rows["warm"].astype(float)
     else:
         columns |= {f"warm:{level}": rows["warm"] * (rows["group"] == level).astype(float) for level in groups}
-    if with_length:
+    if with_length and rows["log_words"].nunique() > 1:
         columns["log_words"] = rows["log_words"]
     return pd.DataFrame(columns)
 
@@ -153,6 +154,8 @@ def _design(rows: pd.DataFrame, levels: dict[str, list[str]], with_length: bool)
 def _fit(
     rows: pd.DataFrame, design: pd.DataFrame, covariance: Covariance
 ) -> sm.genmod.generalized_linear_model.GLMResults | None:
+    if np.linalg.matrix_rank(design.T @ design) < design.shape[1]:  # columns that tell the same: a task in one arm only
+        return None
     options = (
         {"cov_type": "cluster", "cov_kwds": {"groups": pd.factorize(rows["item"])[0]}}
         if covariance == "clustered"
@@ -178,6 +181,23 @@ def _points(
         "high": 100 * (value + Z_TWO_SIDED_95 * error),
         "p_value": float(2 * stats.norm.sf(abs(value) / error)) if error else math.nan,
     }
+
+
+def strongest(measured: pd.DataFrame) -> pd.DataFrame:
+    """Fit the four forms to the largest strength of every trained arm and dose.
+
+    Returns:
+        The columns of :func:`regress` after arm, dose and strength; no row where there is nothing to fit.
+    """
+    parts = []
+    trained = measured[(measured["dose"] > 0) & (measured["strength"] > 0)]
+    for (arm, dose), group in trained.groupby(["arm", "dose"]):
+        strength = group["strength"].max()
+        with contextlib.suppress(InputError):
+            table = regress(rows_of(measured, str(arm), float(dose), float(strength)))
+            parts.append(table.assign(arm=arm, dose=dose, strength=strength))
+    columns = ["arm", "dose", "strength", *COLUMNS]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def rows_of(measured: pd.DataFrame, arm: str, dose: float, strength: float) -> pd.DataFrame:

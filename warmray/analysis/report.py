@@ -67,6 +67,7 @@ def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Rec
         tasks=_records(estimates.cells[(estimates.cells["task"] != ALL) & (estimates.cells["strength"] != 0)]),
         interactions=_records(estimates.interactions),
         sensitivity=_records(estimates.sensitivity),
+        regressions=_records(estimates.regressions.fillna({"note": ""})),
         equal_warmth=_records(estimates.equal_warmth),
         margins=leaves_margin(estimates.intensities).to_dict("records"),
         primary=list(estimates.cells.loc[estimates.cells["primary"], "cell"].unique()),
