@@ -49,3 +49,18 @@ def test_flips_from_right_to_wrong_come_first():
     flips = kinds.count(("correct", "incorrect"))
     assert flips > 0
     assert set(kinds[:flips]) == {("correct", "incorrect")}
+
+
+def test_a_cell_in_which_nothing_was_decided_is_shown_as_such(tmp_path):
+    data = tables(cost=0.1, questions=30)
+    unclear = data.replies["label"].mask(data.replies["cell"] == "sad", "ambiguous")
+    page = _write(tmp_path, Tables(data.replies.assign(label=unclear), data.warmth, data.anchors))
+    assert "n/a" in page
+    assert (tmp_path / "cells.svg").read_text().count("n/a") == 1
+
+
+def test_the_filter_of_transcripts_needs_no_script(tmp_path):
+    page = _write(tmp_path, tables(cost=0.3, questions=40))
+    assert page.count('type="radio"') == 5
+    assert 'class="pair worse"' in page
+    assert 'class="pair same"' in page

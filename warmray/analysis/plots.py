@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from pathlib import Path
 
@@ -111,7 +112,8 @@ def draw_cells(cells: pd.DataFrame, folder: Path) -> None:
         for row, column in product(range(len(contexts)), range(len(beliefs))):
             value = 100 * grid.iloc[row, column]
             colour = "white" if abs(value) > 0.6 * largest else INK
-            axes.text(column, row, f"{value:+.0f}", ha="center", va="center", color=colour, fontsize=9)
+            text = "n/a" if math.isnan(value) else f"{value:+.0f}"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
         figure.colorbar(image, ax=axes, label="error increase (points)")
         _save(figure, folder, "cells")
 
