@@ -60,7 +60,7 @@ def test_a_cell_in_which_nothing_was_decided_is_shown_as_such(tmp_path):
 
 
 def test_the_filter_of_transcripts_needs_no_script(tmp_path):
-    page = _write(tmp_path, tables(cost=0.3, questions=40))
+    page = _write(tmp_path, tables(cost=0.3, questions=10))
     assert page.count('type="radio"') == 5
     assert 'class="pair worse"' in page
     assert 'class="pair same"' in page
