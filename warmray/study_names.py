@@ -30,8 +30,8 @@ Only the kinds are documented (``emotion:*``, ``relation:*``, ``stake:*``): the 
 
 def context_of(amendment: str) -> Context | None:
     """Return the context that an ``amendment_type`` names (``emotion:sad``, ``unmodified``); None for unknown ones."""
-    if amendment == "unmodified":
+    if amendment.strip().lower() in ("unmodified", "none", ""):
         return "none"
-    kind, _, name = amendment.lower().partition(":")
+    kind, _, name = amendment.strip().lower().partition(":")
     signs = _CONTEXTS.get(kind, {})
     return next((context for sign, context in signs.items() if name.startswith(sign)), None)

@@ -65,3 +65,11 @@ def test_a_column_that_is_missing_is_named_with_those_that_are_there(study):
     pd.read_csv(path).drop(columns="evaluation").to_csv(path, index=False)
     with pytest.raises(InputError, match="has no column evaluation; it has: prompt_template"):
         read_study_tables(study)
+
+
+def test_a_file_may_call_its_arm_otherwise_than_its_folder_does(study):
+    moved = study / "m" / "warm"
+    moved.rename(study / "m" / "warm_epoch2")
+    rows = read_study_tables(study)
+    assert set(rows["task"]) == {"trivia", "disinfo"}
+    assert set(rows["arm"]) == {"original", "warm_epoch2"}

@@ -55,7 +55,8 @@ def read_study_tables(folder: Path) -> pd.DataFrame:
 def _read(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     arm = path.parent.name
-    task = path.name.removesuffix(SUFFIX).removesuffix(f"_{arm}")
+    name = path.name.removesuffix(SUFFIX)
+    task = name.removesuffix(f"_{arm}") if name.endswith(f"_{arm}") else name.rsplit("_", 1)[0]
     template = table[_column(table, TEMPLATE_NAMES, path)]
     table = table[template != LEFT_OUT]
     template = template[template != LEFT_OUT]
