@@ -42,3 +42,10 @@ def _noisy(replies, seed):
 def test_without_the_plain_question_there_is_nothing_to_compare_with():
     replies = tables(cost=0.1, questions=20).replies
     assert interactions(measure(replies[replies["cell"] != "plain"])).empty
+
+
+@pytest.mark.parametrize("questions", [1, 3, 12])
+def test_a_p_value_says_what_its_interval_says(questions):
+    table = interactions(measure(tables(cost=0.6, questions=questions).replies))
+    for row in table.itertuples():
+        assert (row.p_value < 0.05) == (row.more_low > 0 or row.more_high < 0), row
