@@ -30,7 +30,7 @@ def test_instructions_are_compared_without_a_training(ray_session, config, sessi
     assert table.loc["warm_prompt", "warmth_sociot"] != table.loc["original", "warmth_sociot"]
     print_summary(result, logged=False)
     told = capsys.readouterr().out
-    assert told.index("manipulation_check: not run (cold_prompt is colder") < told.index("worst cell, points")
+    assert told.index("manipulation_check: not run (cold_prompt is ") < told.index("worst cell, points")
     assert "no adapter was evaluated" in told
     assert "sycophancy" not in told
 
