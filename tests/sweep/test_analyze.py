@@ -24,7 +24,7 @@ def test_a_sweep_is_analysed_by_all_four_forms_for_every_intensity(tmp_path, cap
 
 
 def test_sweeps_of_several_models_are_pooled_with_a_fixed_effect(tmp_path):
-    folders = [finished(tmp_path / name, tables(cost=0.1, seed=n)).folder for n, name in enumerate("ab")]
+    folders = [finished(tmp_path / name, tables(cost=0.1, questions=60, seed=n)).folder for n, name in enumerate("ab")]
     both = analyze(folders, "clustered")
     assert both.iloc[0]["replies"] == 2 * analyze(folders[:1], "clustered").iloc[0]["replies"]
 

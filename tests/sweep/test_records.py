@@ -55,7 +55,7 @@ def _answers(address):
         return False
 
 
-@pytest.fixture(params=["sqlite", "http"])
+@pytest.fixture(params=["sqlite", pytest.param("http", marks=pytest.mark.drill)])
 def store(request, tmp_path, monkeypatch):
     uri = f"sqlite:///{tmp_path}/own.db" if request.param == "sqlite" else request.getfixturevalue("server")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -123,6 +123,7 @@ def test_nothing_is_registered_where_nothing_is_recommended(tmp_path, monkeypatc
     assert MlflowClient(f"sqlite:///{tmp_path}/own.db").search_registered_models() == []
 
 
+@pytest.mark.drill
 def test_a_run_takes_a_bounded_number_of_requests(server, shipped, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     shutil.rmtree(shipped.folder / RECOMMENDED)
