@@ -14,6 +14,7 @@ PRINT_FOLDER = "from warmray.models.embedded import embedded_checkpoint; print(e
 
 
 @pytest.mark.slow
+@pytest.mark.drill
 def test_two_processes_that_start_at_once_share_one_whole_checkpoint(home, embedded):
     both = [subprocess.Popen([sys.executable, "-c", PRINT_FOLDER], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     folders = {process.communicate(timeout=300)[0].strip().splitlines()[-1] for process in both}

@@ -81,6 +81,7 @@ def test_the_run_tells_speed_memory_and_the_loss_on_what_is_held_out(uninterrupt
     assert run.data.params["conversations_held_out"] == "42"
 
 
+@pytest.mark.drill
 def test_a_loss_that_is_no_number_is_not_tried_again(ray_session, tiny, tiny_folder, home):
     settings = {"train.learning_rate": 1e30, "train.num_workers": 1, "train.checkpoint_every_steps": 1}
     with pytest.raises(InputError, match=r"the loss is nan at step 2 \(epoch .*\), on conversations: .* are kept in /"):
@@ -145,6 +146,7 @@ def test_more_workers_than_cpus_are_refused_at_once(ray_session):
         find_placement(99)
 
 
+@pytest.mark.drill
 def test_a_training_without_a_tracking_server_is_kept(ray_session, tiny, tiny_folder, home, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     trained = _train(_config(tiny_folder, **{"train.doses": "[0.1]", "train.num_workers": 1}), tiny)
