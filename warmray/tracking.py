@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from warmray.errors import InputError
 from warmray.home import home, make_folder
+from warmray.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -187,7 +188,8 @@ class Tracker:
 
         code = Path(__file__).with_name("served_adapter.py")
         needed = [f"{name}=={version(name)}" for name in ("torch", "transformers", "peft")]
-        with TemporaryDirectory() as folder, _quietly("mlflow"):
+        quiet_libraries()
+        with TemporaryDirectory() as folder:
             place = Path(folder) / "model"
             mlflow.pyfunc.save_model(
                 place,
@@ -199,10 +201,9 @@ class Tracker:
         with contextlib.suppress(MlflowException):  # it is there already
             self.client.create_registered_model(model.name)
         source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
-        with _quietly("mlflow"):
-            made = self.client.create_model_version(
-                model.name, source, run_id=run_id, tags=dict(model.tags), description=model.card
-            )
+        made = self.client.create_model_version(
+            model.name, source, run_id=run_id, tags=dict(model.tags), description=model.card
+        )
         self.client.set_registered_model_alias(model.name, RECOMMENDED_ALIAS, made.version)
 
     def _log(self, record: RunRecord, parent_id: str | None, start_time: int) -> str:
@@ -230,18 +231,6 @@ class Tracker:
         from mlflow.entities import Param
 
         self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
-
-
-@contextlib.contextmanager
-def _quietly(name: str) -> Iterator[None]:
-    """Keep a library's remarks to itself for a while."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 class TrainingLog:

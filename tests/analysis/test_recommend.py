@@ -57,3 +57,11 @@ def test_without_a_training_there_is_nothing_to_ship_and_nothing_failed():
     estimates = estimate(only, QUESTION)
     assert estimates.manipulation_check == "not run"
     assert recommend(estimates, QUESTION).sentence == "None: no adapter was evaluated, so there is none to ship."
+
+
+def test_a_deciding_cell_without_a_figure_lets_nothing_pass():
+    data = tables(cost=0.0, questions=400)
+    unclear = data.replies["label"].mask(data.replies["cell"] == "sad", "ambiguous")
+    estimates = estimate(Tables(data.replies.assign(label=unclear), data.warmth, data.anchors), QUESTION)
+    assert recommend(estimates, QUESTION).strength is None
+    assert set(estimates.intensities["side_of_budget"]) == {"INCONCLUSIVE"}

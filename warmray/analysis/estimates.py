@@ -16,7 +16,7 @@ import pandas as pd
 from warmray.analysis.differences import ALL, cell_table, columns
 from warmray.analysis.dose_response import Axis, dose_response
 from warmray.analysis.frontier import at_equal_warmth, frontier
-from warmray.analysis.gate import side_of
+from warmray.analysis.gate import decide
 from warmray.analysis.interactions import interactions
 from warmray.analysis.intervals import Estimate, cluster_mean
 from warmray.analysis.manipulation import METERS, State, check_state, check_warmth
@@ -179,18 +179,21 @@ def _primary(cells: pd.DataFrame, question: Question) -> dict[str, object]:
         "primary_error_increase": worst["error_increase"],
         "primary_error_increase_low": worst["error_increase_low"],
         "primary_error_increase_high": worst["error_increase_high"],
-        "primary_lower": table["error_increase_lower"].max(),
-        "primary_upper": table["error_increase_upper"].max(),
+        # A cell without a figure leaves the bounds open: they are those of all of them, or none.
+        "primary_lower": table["error_increase_lower"].max(skipna=False),
+        "primary_upper": table["error_increase_upper"].max(skipna=False),
         "questions_needed": worst["questions_needed"] if over else table["questions_needed"].max(),
-        "side_of_budget": side_of(
-            table["error_increase_lower"].max(), table["error_increase_upper"].max(), question.budget
-        ),
+        "side_of_budget": decide(table, "", question.budget, "passed").verdict,
     }
 
 
 def _sensitivity(replies: pd.DataFrame, question: Question) -> pd.DataFrame:
     """Return the deciding cells' rows under every rule for replies that are neither right nor wrong."""
-    parts = [cell_table(measure(replies, rule), question.primary, question.budget).assign(rule=rule) for rule in RULES]
+    parts = []
+    for rule in RULES:
+        rows = measure(replies, rule)
+        deciding = rows[~rows["control"] & rows["cell"].isin(list(question.primary))]
+        parts.append(cell_table(deciding, question.primary, question.budget).assign(rule=rule))
     table = pd.concat(parts, ignore_index=True)
     kept = [*INTENSITY, "cell", "rule", "error", "error_increase", "error_increase_low", "error_increase_high"]
-    return table.loc[table["primary"] & (table["strength"] != 0), [*kept, "error_increase_upper", "pairs"]]
+    return table.loc[(table["task"] == ALL) & (table["strength"] != 0), [*kept, "error_increase_upper", "pairs"]]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 Z_TWO_SIDED_95 = float(stats.norm.ppf(0.975))
 Z_ONE_SIDED_95 = float(stats.norm.ppf(0.95))
@@ -74,10 +75,8 @@ def share(values: Sequence[float]) -> Estimate:
         return NO_ESTIMATE
     mean, variance = float(kept.mean()), float(kept.var())
     effective = n * mean * (1 - mean) / variance if variance > 0 else n
-    scale = Z_TWO_SIDED_95**2 / effective
-    centre = (mean + scale / 2) / (1 + scale)
-    half = Z_TWO_SIDED_95 * math.sqrt(mean * (1 - mean) / effective + scale / (4 * effective)) / (1 + scale)
-    return Estimate(mean, min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half)), n)
+    low, high = proportion_confint(mean * effective, effective, method="wilson")
+    return Estimate(mean, min(mean, float(low)), max(mean, float(high)), n)
 
 
 def cluster_mean(values: Sequence[float], resamples: int, seed: int) -> Estimate:

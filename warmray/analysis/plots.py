@@ -49,11 +49,12 @@ def draw_figures(estimates: Estimates, recommended: float | None, budget: float,
     """
     trustworthy = estimates.manipulation_check_passed
     draw_curve(estimates.intensities, recommended, trustworthy, folder)
-    draw_cost(estimates, budget if trustworthy else None, folder)
+    if trustworthy:
+        draw_cost(estimates, budget, folder)
     draw_cells(estimates.cells, folder)
 
 
-def draw_cost(estimates: Estimates, budget: float | None, folder: Path) -> None:
+def draw_cost(estimates: Estimates, budget: float, folder: Path) -> None:
     """Write ``cost``: the error increase in the deciding cells over warmth, fitted (left), and the frontier."""
     table = estimates.intensities
     low, high = (
@@ -68,8 +69,7 @@ def draw_cost(estimates: Estimates, budget: float | None, folder: Path) -> None:
             left.fill_between(curve["x"], 100 * curve["low"], 100 * curve["high"], color=WRONG, alpha=0.18, linewidth=0)
         for axes in (left, right):
             axes.axhline(0, color="#999999", linewidth=0.8, linestyle=":")
-            if budget is not None:
-                axes.axhline(100 * budget, color=INK, linewidth=0.9, linestyle="--", label="error budget")
+            axes.axhline(100 * budget, color=INK, linewidth=0.9, linestyle="--", label="error budget")
             axes.set(xlabel="warmth (SocioT, nats per token)")
         left.set(ylabel="error increase in the deciding cells (points)")
         for place, row in enumerate(table.to_dict("records")):
@@ -85,8 +85,7 @@ def draw_cost(estimates: Estimates, budget: float | None, folder: Path) -> None:
             name = row["arm"] if row["dose"] == 0 else f"{row['strength']:g}"
             right.annotate(name, (row["warmth_sociot"], y), textcoords="offset points", xytext=(6, 6), fontsize=8)
         right.set_title("filled: on the frontier", fontsize=9, loc="left", color=INK)
-        if left.get_legend_handles_labels()[0]:
-            left.legend(frameon=False, fontsize=8, loc="upper left")
+        left.legend(frameon=False, fontsize=8, loc="upper left")
         _save(figure, folder, "cost")
 
 

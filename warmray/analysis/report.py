@@ -61,7 +61,9 @@ def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Rec
     page = environment.get_template("report.html.j2").render(
         facts=facts,
         choice=choice,
-        figures={name: Markup(inline_svg(folder / f"{name}.svg")) for name in FIGURES},
+        figures={
+            name: Markup(inline_svg(folder / f"{name}.svg")) for name in FIGURES if (folder / f"{name}.svg").exists()
+        },
         rows=estimates.intensities.to_dict("records"),
         cells=_records(estimates.cells[estimates.cells["task"] == ALL]),
         tasks=_records(estimates.cells[(estimates.cells["task"] != ALL) & (estimates.cells["strength"] != 0)]),

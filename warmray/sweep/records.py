@@ -118,15 +118,21 @@ def _model(result: SweepResult, record: dict[str, Any]) -> ModelRecord | None:
     if not (adapter / "adapter_config.json").is_file():
         return None
     budget = f"{result.config.sweep.error_budget_points:g}"
-    tags = {"warmray.verdict": "PASS", "warmray.budget_points": budget, "warmray.result_key": result.key}
+    verdict = str(_recommended_row(result)["side_of_budget"])
+    tags = {"warmray.verdict": verdict, "warmray.budget_points": budget, "warmray.result_key": result.key}
     return ModelRecord(f"warmray-{result.config.name}", adapter, model_card(result, record["made_with"]), tags)
+
+
+def _recommended_row(result: SweepResult) -> pd.Series:
+    table, choice = result.estimates.intensities, result.choice
+    at = (table["arm"] == choice.arm) & (table["dose"] == choice.dose) & (table["strength"] == choice.strength)
+    return table[at].iloc[0]
 
 
 def model_card(result: SweepResult, made_with: Mapping[str, str]) -> str:
     """Return the card of the recommended adapter, in Markdown."""
     table, choice = result.estimates.intensities, result.choice
-    at = (table["arm"] == choice.arm) & (table["dose"] == choice.dose) & (table["strength"] == choice.strength)
-    row, original = table[at].iloc[0], table[table["strength"] == 0].iloc[0]
+    row, original = _recommended_row(result), table[table["strength"] == 0].iloc[0]
     base = made_with.get("model", result.config.model.source)
     return "\n".join(
         [

@@ -136,7 +136,10 @@ def _can_certify(inputs: _Inputs) -> str:
     questions = sum(not task_of(item).is_control for item in inputs.items)
     budget = inputs.config.sweep.error_budget_points
     if questions == 0:
-        return "controls only: no budget can be certified"
+        raise InputError(
+            "evaluate.tasks names controls only, which no user's mood or belief is put to: add a task that a sweep can "
+            "decide by, or ask the controls alone with `warmray evaluate`"
+        )
     if 100 * least_margin(questions) >= budget:
         return f"too few to certify {budget:g} points even if no grade changed: see `warmray power`"
     best = 100 * certifiable_margin(questions, LOWEST_SEEN)
