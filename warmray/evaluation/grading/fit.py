@@ -37,7 +37,7 @@ WEIGHT_OF_OTHER_KINDS = 0.3
 """A reply to another kind of question teaches something, but less."""
 LEAST_REPLIES = 8
 """Words and pairs that stand in fewer replies are not looked at."""
-DECIDED_SHARE: dict[Kind, float] = {"answer": 0.83, "vignette": 0.73, "statement": 0.71, "proposition": 0.73}
+DECIDED_SHARE: dict[Kind, float] = {"answer": 0.83, "vignette": 0.73, "statement": 0.68, "proposition": 0.58}
 """How many of the labelled replies are to be decided; the others are left to a judge."""
 FOLDS, INNER_FOLDS = 8, 5
 
