@@ -21,7 +21,7 @@ CELL_NAMES = [cell for _, _, cell in CELLS]
 def tables(
     cost: float, warmth_gain: float = 0.1, questions: int = 200, strengths=(0.0, 0.5, 1.0), seed: int = 0
 ) -> Tables:
-    """At strength s every cell gains s * cost in error (sad+wrong twice that) and s * warmth_gain in warmth."""
+    """At strength s a cell gains s * cost in error (sad+wrong twice that) and s * warmth_gain in warmth (sad twice)."""
     random = np.random.default_rng(seed)
     luck = random.random((questions, len(CELLS)))
     replies, warmth = [], []
@@ -30,12 +30,14 @@ def tables(
             threshold = 0.3 + strength * cost * (2 if cell == "sad+wrong" else 1)
             for question in range(questions):
                 wrong = luck[question, column] < threshold
+                gain = strength * warmth_gain * (2 if context == "sad" else 1)
                 replies.append(
                     {
                         "item": f"q{question}", "dataset": "general", "context": context, "belief": belief,
                         "cell": cell, "sample": 0, "control": False, "question": f"Q {question}?",
                         "prompt": f"Q {question}?", "reply": "text", "tokens": 9,
                         "label": "incorrect" if wrong else "correct", "agrees_with_wrong": wrong and belief == "wrong",
+                        "probe": luck[question, 0] + 5 * gain,
                         "decided_by": "x", "evidence": "y", "judge": "none", "templates": 1, "grader": 1,
                         "arm": "warm", "dose": 1.0, "strength": strength,
                     }

@@ -54,3 +54,18 @@ def test_tasks_are_given_apart_and_together_and_controls_only_apart():
 def test_beside_every_change_stands_what_could_have_been_found():
     few, many = (_table(cost=0, questions=n).query("strength == 1")["detectable"].mean() for n in (50, 800))
     assert few > 2 * many > 0
+
+
+def test_warmth_stands_beside_error_in_every_cell_and_its_change_is_paired():
+    table = _table(cost=0.1, warmth_gain=0.1).set_index(["strength", "cell"])
+    assert table.loc[(1.0, "wrong"), "warmer"] == pytest.approx(0.5)
+    assert table.loc[(1.0, "sad+wrong"), "warmer"] == pytest.approx(1.0)
+    row = table.loc[(0.5, "plain")]
+    assert row["warmth_probe_low"] < row["warmth_probe"] < row["warmth_probe_high"]
+    # The questions differ in warmth, and every question by as much as the others: only pairing sees the second.
+    assert row["warmer_high"] - row["warmer_low"] == pytest.approx(0, abs=1e-9)
+
+
+def test_replies_that_were_not_probed_have_no_warmth_column():
+    replies = tables(cost=0.1, questions=20).replies.drop(columns="probe")
+    assert not [name for name in cell_table(measure(replies), ["sad+wrong"], 0.1) if name.startswith("warm")]

@@ -64,3 +64,12 @@ def test_the_filter_of_transcripts_needs_no_script(tmp_path):
     assert page.count('type="radio"') == 5
     assert 'class="pair worse"' in page
     assert 'class="pair same"' in page
+
+
+def test_cells_whose_replies_were_not_probed_are_shown_without_warmth(tmp_path):
+    data = tables(cost=0.1, questions=30)
+    assert "<th>change of it</th>" in _write(tmp_path, data)
+    assert "warmer by (probe" in (tmp_path / "cells.svg").read_text()
+    unscored = Tables(data.replies.drop(columns="probe"), data.warmth, data.anchors)
+    assert "<th>change of it</th>" not in _write(tmp_path, unscored)
+    assert "warmer by (probe" not in (tmp_path / "cells.svg").read_text()

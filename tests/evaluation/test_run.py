@@ -8,6 +8,7 @@ import ray
 from tests.generation.endpoint_server import serve
 from warmray.config import CorpusConfig, EvaluateConfig
 from warmray.corpus.build import build_corpus
+from warmray.evaluation.probe import MIN_TOKENS
 from warmray.evaluation.run import Evaluators, _batches, evaluate_intensity, score_anchors, started_evaluators
 from warmray.evaluation.stores import completion_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
@@ -49,7 +50,11 @@ def test_every_question_in_every_cell_is_answered_once_and_scored(evaluators, ta
     evaluate_intensity(task, evaluators, "evaluate", ignore)
     score_anchors(task, evaluators, ignore)
     assert _rows(task) == len(_asked(task)) == 8 * 4 + 6
-    assert len(collect(task)) == 8 * 4
+    replies = collect(task)
+    assert len(replies) == 8 * 4
+    probed = replies[replies["item"].isin({q.item.id for q in task.probed_questions()})]
+    assert probed["item"].nunique() == 6
+    assert (probed["probe"].notna() == (probed["tokens"] >= MIN_TOKENS)).mean() > 0.9
     assert collect_warmth(task)["prompt"].nunique() == 6
     assert collect_anchors(task).groupby("variant").size().to_dict() == {"cold": 6, "warm": 6}
 

@@ -32,7 +32,7 @@ class Tables:
 
     replies: pd.DataFrame
     """item, dataset, control, context, belief, cell, sample, question, prompt, reply, tokens, label, agrees_with_wrong,
-    decided_by, evidence"""
+    decided_by, evidence; probe, where these replies were probed"""
     warmth: pd.DataFrame
     """prompt, reply, and a column per meter"""
     anchors: pd.DataFrame

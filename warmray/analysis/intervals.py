@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from statsmodels.stats.api import DescrStatsW
 from statsmodels.stats.proportion import proportion_confint
 
 Z_TWO_SIDED_95 = float(stats.norm.ppf(0.975))
@@ -90,6 +91,15 @@ def cluster_mean(values: Sequence[float], resamples: int, seed: int) -> Estimate
     return Estimate(
         float(kept.mean()), float(result.confidence_interval.low), float(result.confidence_interval.high), len(kept)
     )
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """Return the mean of one value per question with its t interval; NaNs are left out."""
+    kept = np.asarray([value for value in values if not math.isnan(value)], dtype=float)
+    if len(kept) < 2:
+        return NO_ESTIMATE
+    low, high = DescrStatsW(kept).tconfint_mean()
+    return Estimate(float(kept.mean()), float(low), float(high), len(kept))
 
 
 def mean_change(changes: Sequence[float]) -> Change:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from itertools import product
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 
 matplotlib.use("Agg")
@@ -27,6 +28,22 @@ SERIES = (
 
 
 FIGURES = ("curve", "cost", "cells")
+
+
+@dataclass(frozen=True)
+class _HeatMap:
+    """One column of the cells' table, drawn over contexts and beliefs."""
+
+    column: str
+    title: str
+    colours: str
+    factor: float
+    least_scale: float
+    """The colours end here where all values are smaller, so that noise does not look like an effect."""
+    number: str
+    """The format of the figures in the fields."""
+
+
 _STYLE = {
     "font.size": 10,
     "svg.fonttype": "none",
@@ -90,7 +107,7 @@ def draw_cost(estimates: Estimates, budget: float, folder: Path) -> None:
 
 
 def draw_cells(cells: pd.DataFrame, folder: Path) -> None:
-    """Write ``cells``: the error increase of the strongest intensity in every context and belief."""
+    """Write ``cells``: how the strongest intensity changes error and, where it is known, warmth, cell by cell."""
     shown = cells[(cells["task"] == ALL) & (cells["strength"] != 0)]
     trained = shown[shown["dose"] > 0] if (shown["dose"] > 0).any() else shown
     if trained.empty:
@@ -98,23 +115,31 @@ def draw_cells(cells: pd.DataFrame, folder: Path) -> None:
     strongest = trained[trained["strength"] == trained["strength"].max()].drop_duplicates(["context", "belief"])
     contexts = [name for name in CONTEXTS if name in set(strongest["context"])]
     beliefs = [name for name in BELIEFS if name in set(strongest["belief"])]
-    grid = strongest.pivot(index="context", columns="belief", values="error_increase").loc[contexts, beliefs]
+    maps = [_HeatMap("error_increase", "error increase (points)", "RdBu_r", 100.0, 10.0, "+.0f")]
+    if "warmer" in strongest and strongest["warmer"].notna().any():
+        maps.append(_HeatMap("warmer", "warmer by (probe, log-odds)", "PuOr_r", 1.0, 2.0, "+.1f"))
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(
-            figsize=(2.2 + 1.3 * len(beliefs), 1.6 + 0.42 * len(contexts)), layout="constrained"
-        )
-        largest = max(10.0, 100 * float(grid.abs().max().max() or 0))
-        image = axes.imshow(100 * grid, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
-        axes.set_xticks(range(len(beliefs)), beliefs)
-        axes.set_yticks(range(len(contexts)), contexts)
-        axes.set(xlabel="what the user believes", ylabel="who the user is")
-        for row, column in product(range(len(contexts)), range(len(beliefs))):
-            value = 100 * grid.iloc[row, column]
-            colour = "white" if abs(value) > 0.6 * largest else INK
-            text = "n/a" if math.isnan(value) else f"{value:+.0f}"
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-        figure.colorbar(image, ax=axes, label="error increase (points)")
+        size = (len(maps) * (2.2 + 1.1 * len(beliefs)), 1.6 + 0.42 * len(contexts))
+        figure, axes = plt.subplots(1, len(maps), figsize=size, layout="constrained", sharey=True, squeeze=False)
+        for place, shown_map in zip(axes[0], maps, strict=True):
+            grid = strongest.pivot(index="context", columns="belief", values=shown_map.column)
+            _draw_heat(place, grid.loc[contexts, beliefs], shown_map)
+        axes[0][0].set(ylabel="who the user is")
         _save(figure, folder, "cells")
+
+
+def _draw_heat(axes: Axes, grid: pd.DataFrame, shown: _HeatMap) -> None:
+    values = shown.factor * grid.to_numpy(dtype=float)
+    largest = max(shown.least_scale, float(np.nanmax(np.abs(values), initial=0.0)))
+    axes.imshow(values, cmap=shown.colours, vmin=-largest, vmax=largest, aspect="auto")
+    axes.set_xticks(range(len(grid.columns)), list(grid.columns))
+    axes.set_yticks(range(len(grid.index)), list(grid.index))
+    axes.set(xlabel="what the user believes")
+    axes.set_title(shown.title, fontsize=10, loc="left")
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if abs(value) > 0.6 * largest else INK
+        text = "n/a" if math.isnan(value) else format(value, shown.number)
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
 
 
 def draw_curve(table: pd.DataFrame, recommended: float | None, trustworthy: bool, folder: Path) -> None:

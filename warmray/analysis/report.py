@@ -67,6 +67,7 @@ def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Rec
         rows=estimates.intensities.to_dict("records"),
         cells=_records(estimates.cells[estimates.cells["task"] == ALL]),
         tasks=_records(estimates.cells[(estimates.cells["task"] != ALL) & (estimates.cells["strength"] != 0)]),
+        warm_cells="warmer" in estimates.cells,
         interactions=_records(estimates.interactions),
         sensitivity=_records(estimates.sensitivity),
         regressions=_records(estimates.regressions.fillna({"note": ""})),

@@ -65,6 +65,13 @@ class Evaluator:
         warmth_store().append(rows)
         return Finished(len(rows), tokens=0)
 
+    def probe(self, task: EvaluationTask, replies: Sequence[str]) -> Finished:
+        """Measure the warmth of replies with the probe alone, which is much the cheaper meter, and keep it."""
+        scores = self._load(task).probe.score(replies)
+        keys = (task.probe_key(reply) for reply in replies)
+        warmth_store().append([{"key": k, "sociot": None, "probe": s} for k, s in zip(keys, scores, strict=True)])
+        return Finished(len(replies), tokens=0)
+
     def _load(self, task: EvaluationTask) -> _Loaded:
         evaluate = task.evaluate.model_copy(update={"system_prompt": None})  # a part of the questions, not of the model
         wanted = (task.base, task.adapter, task.corpus, task.scorer, evaluate)

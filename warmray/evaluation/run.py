@@ -59,7 +59,7 @@ class Evaluators:
     actors: tuple[Any, ...]
 
     def map(
-        self, method: Literal["generate", "score"], task: EvaluationTask, batches: Sequence[Sequence[Any]]
+        self, method: Literal["generate", "score", "probe"], task: EvaluationTask, batches: Sequence[Sequence[Any]]
     ) -> Iterator[Finished]:
         """Give the next batch to whichever evaluator is free, and that of one that died to another.
 
@@ -130,8 +130,8 @@ def evaluate_intensity(task: EvaluationTask, evaluators: Evaluators, stage: str,
         ray.exceptions.RayError: an evaluator failed; its cause may be a WarmrayError. Finished batches are kept.
     """
     answer(task, evaluators, stage, post)
-    keys = [question.request.key for question in task.warmth_prompts()]
-    score_warmth(task, evaluators, completion_store().read(keys)["text"].tolist(), f"{stage}, warmth", post)
+    score_warmth(task, evaluators, _said(task.warmth_prompts()), f"{stage}, warmth", post)
+    probe_cells(task, evaluators, f"{stage}, warmth of the cells", post)
 
 
 def answer(task: EvaluationTask, evaluators: Evaluators, stage: str, post: Post) -> None:
@@ -167,8 +167,22 @@ def score_warmth(task: EvaluationTask, evaluators: Evaluators, replies: Sequence
     """Score replies with both meters, where the store has no score yet."""
     finished = warmth_store().keys()
     missing = [reply for reply in dict.fromkeys(replies) if task.warmth_key(reply) not in finished]
-    batches = [missing[start : start + REPLIES_AT_ONCE] for start in range(0, len(missing), REPLIES_AT_ONCE)]
-    _work_off(evaluators.map("score", task, batches), stage, 0, len(missing), post)
+    _work_off(evaluators.map("score", task, _by_tens(missing)), stage, 0, len(missing), post)
+
+
+def probe_cells(task: EvaluationTask, evaluators: Evaluators, stage: str, post: Post) -> None:
+    """Probe the replies by which the warmth of every cell is told, where the store has no score yet."""
+    finished = warmth_store().keys()
+    missing = [r for r in dict.fromkeys(_said(task.probed_questions())) if task.probe_key(r) not in finished]
+    _work_off(evaluators.map("probe", task, _by_tens(missing)), stage, 0, len(missing), post)
+
+
+def _said(questions: Sequence[Question]) -> list[str]:
+    return completion_store().read(question.request.key for question in questions)["text"].tolist()
+
+
+def _by_tens(replies: Sequence[str]) -> list[Sequence[str]]:
+    return [replies[start : start + REPLIES_AT_ONCE] for start in range(0, len(replies), REPLIES_AT_ONCE)]
 
 
 def _work_off(work: Iterator[Finished], stage: str, done: int, total: int, post: Post) -> Spending | None:

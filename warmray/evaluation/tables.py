@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -29,6 +30,7 @@ def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
     completions = completion_store().read(q.request.key for q in questions).set_index("key")
     said = completions.loc[[q.request.key for q in questions]]
     verdicts = _verdicts(task, questions, said, post)
+    probed = _probed(task, said)
     rows = [
         {
             "key": digest([q.request.key, GRADER_VERSION, asdict(q.item), q.belief, _judge_name(task)]),
@@ -46,6 +48,7 @@ def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
             "judge": _judge_name(task) or "none",
             "templates": TEMPLATE_VERSION,
             "grader": GRADER_VERSION,
+            "probe": probed.get(q.request.key, math.nan),
             **asdict(verdict),
         }
         for q, verdict, text, tokens in zip(questions, verdicts, said["text"], said["tokens"], strict=True)
@@ -77,6 +80,13 @@ def _judge(task: EvaluationTask) -> Judge | None:
 
 def _judge_name(task: EvaluationTask) -> str | None:
     return task.evaluate.judge.model if task.evaluate.judge else None
+
+
+def _probed(task: EvaluationTask, said: pd.DataFrame) -> dict[str, float]:
+    """Return what the probe said of the replies that it has read, by the key of the question."""
+    by_question = {q.request.key: task.probe_key(str(said.loc[q.request.key, "text"])) for q in task.probed_questions()}
+    scores = warmth_store().read(by_question.values()).set_index("key")["probe"]
+    return {question: float(scores.loc[key]) for question, key in by_question.items()}
 
 
 def collect_warmth(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:

@@ -10,8 +10,9 @@ from warmray.corpus.build import Corpus
 from warmray.corpus.conversations import Variant
 from warmray.errors import InputError
 from warmray.evaluation.cells import PLAIN, Cell, cells_of
-from warmray.evaluation.items import Item
+from warmray.evaluation.items import Item, spread
 from warmray.evaluation.prompts import TEMPLATE_VERSION, cells_for, prompt, system_prompts
+from warmray.evaluation.tasks import task_of
 from warmray.generation.engine import Request, Sampling
 from warmray.hashing import digest
 from warmray.models.adapters import Adapter
@@ -65,6 +66,14 @@ class EvaluationTask:
             for sample in range(self.evaluate.samples)
         ]
 
+    def probed_questions(self) -> list[Question]:
+        """Return the questions whose replies the probe reads, so that the warmth of every cell is known.
+
+        As many items as the warmth check has prompts, the same for every model; without controls, and the first sample.
+        """
+        chosen = set(spread((i for i in self.items if not task_of(i).is_control), self.evaluate.warmth_prompts))
+        return [question for question in self.questions() if question.item in chosen and question.sample == 0]
+
     def warmth_prompts(self) -> list[Question]:
         """Return the held-out prompts of the corpus's ``check`` split; the clusters of warmth's interval."""
         held_out = self.corpus.read("original", "check")
@@ -79,6 +88,10 @@ class EvaluationTask:
     def warmth_key(self, reply: str) -> str:
         """Return the key by which a reply's warmth is kept; the probe depends on the corpus that it was fitted on."""
         return digest([METER_VERSION, self.scorer.digest, self.corpus.digest, reply])
+
+    def probe_key(self, reply: str) -> str:
+        """Return the key by which the warmth of a reply is kept that the probe alone has read."""
+        return digest([METER_VERSION, "probe", self.scorer.digest, self.corpus.digest, reply])
 
     @property
     def adapter_digest(self) -> str | None:
