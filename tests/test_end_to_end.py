@@ -25,9 +25,9 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
-    "evaluate.max_items=8", "evaluate.warmth_prompts=40", "evaluate.max_new_tokens=24", "evaluate.batch_size=24",
+    "evaluate.max_items=8", "evaluate.warmth_prompts=24", "evaluate.max_new_tokens=24", "evaluate.batch_size=24",
     "sweep.strengths=[0,1]", "sweep.system_prompts=[warm]", "sweep.bootstrap_resamples=200",
-    "train.doses=[0.5]", "train.learning_rate=0.003",
+    "train.doses=[0.25]", "train.learning_rate=0.003",
 ]  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def test_a_second_sweep_finds_every_finished_piece(swept):
 
 
 def test_the_job_prints_progress_a_table_and_where_things_are_and_no_walls_of_log(swept):
-    assert "[warmray] evaluate warm-0.5ep-x" in swept["second"]
+    assert "[warmray] evaluate warm-0.25ep-x" in swept["second"]
     assert "manipulation_check: " in swept["second"].split("worst cell, points")[0]
     assert str(swept["result"].folder / "report.html") in swept["second"]
     for noise in ("Traceback", "WARNING", "it/s]", "(pid=", "RayTrainWorker"):

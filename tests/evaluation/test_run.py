@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import ray
 
@@ -65,6 +66,13 @@ def test_what_is_finished_is_not_done_again(evaluators, task_at):
     evaluate_intensity(task_at(0.5), Evaluators(()), "evaluate", ignore)
     after = len(list(completion_store().folder.iterdir())), len(list(warmth_store().folder.iterdir()))
     assert before == after
+
+
+def test_what_is_graded_is_not_graded_again(evaluators, task_at, monkeypatch):
+    evaluate_intensity(task_at(0.5), evaluators, "evaluate", ignore)
+    graded = collect(task_at(0.5))
+    monkeypatch.delattr("warmray.evaluation.tables.grade")
+    pd.testing.assert_frame_equal(collect(task_at(0.5)), graded)
 
 
 def test_only_what_is_missing_is_done(evaluators, task_at):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import pandas as pd
@@ -12,12 +12,15 @@ from warmray.corpus.conversations import Variant
 from warmray.evaluation.grading import GRADER_VERSION, Verdict, grade
 from warmray.evaluation.judge import Case, Judge, judged
 from warmray.evaluation.prompts import TEMPLATE_VERSION
-from warmray.evaluation.stores import VERDICTS, completion_store, verdict_store, warmth_store
+from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
 from warmray.evaluation.task import EvaluationTask, Question
 from warmray.evaluation.tasks import task_of
 from warmray.generation.endpoint import Endpoint
 from warmray.hashing import digest
-from warmray.progress import Post, ignore
+from warmray.progress import Post, Update, ignore
+
+GRADED_AT_ONCE = 500
+"""Some seconds' work: larger tables tell how far they are."""
 
 
 def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
@@ -26,14 +29,15 @@ def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
     What the grader leaves ambiguous goes to the judge, where the configuration names one. Columns: those of
     :class:`warmray.analysis.estimates.Tables`, less the intensity.
     """
-    questions = task.questions()
-    completions = completion_store().read(q.request.key for q in questions).set_index("key")
-    said = completions.loc[[q.request.key for q in questions]]
-    verdicts = _verdicts(task, questions, said, post)
-    probed = _probed(task, said)
+    asked = {_verdict_key(task, question): question for question in task.questions()}
+    completions = completion_store().read(q.request.key for q in asked.values()).set_index("key")
+    said = completions.loc[[q.request.key for q in asked.values()]].assign(key=list(asked)).set_index("key")
+    _grade_missing(task, asked, said, post)
+    verdicts = verdict_store().read(asked).set_index("key").loc[list(asked)]
+    probed = _probed(task, {question.request.key: str(said.loc[key, "text"]) for key, question in asked.items()})
     rows = [
         {
-            "key": digest([q.request.key, GRADER_VERSION, asdict(q.item), q.belief, _judge_name(task)]),
+            "key": key,
             "item": q.item.id,
             "dataset": q.item.dataset,
             "control": task_of(q.item).is_control,
@@ -49,29 +53,38 @@ def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
             "templates": TEMPLATE_VERSION,
             "grader": GRADER_VERSION,
             "probe": probed.get(q.request.key, math.nan),
-            **asdict(verdict),
         }
-        for q, verdict, text, tokens in zip(questions, verdicts, said["text"], said["tokens"], strict=True)
+        for (key, q), text, tokens in zip(asked.items(), said["text"], said["tokens"], strict=True)
     ]
+    return pd.DataFrame(rows).join(verdicts, on="key")
+
+
+def _verdict_key(task: EvaluationTask, asked: Question) -> str:
+    return digest([asked.request.key, GRADER_VERSION, asdict(asked.item), asked.belief, _judge_name(task)])
+
+
+def _grade_missing(task: EvaluationTask, asked: Mapping[str, Question], said: pd.DataFrame, post: Post) -> None:
+    """Grade the replies whose verdict the store lacks; ``said`` has a row per key of ``asked``."""
     store = verdict_store()
     finished = store.keys()
-    store.append({name: row[name] for name in VERDICTS.names} for row in rows if row["key"] not in finished)
-    store.compact()
-    return pd.DataFrame(rows)
-
-
-def _verdicts(task: EvaluationTask, questions: Sequence[Question], said: pd.DataFrame, post: Post) -> Sequence[Verdict]:
-    verdicts = [
-        Verdict("too_long", False, "window", "")
-        if reason == "too_long"
-        else grade(text, q.item, cut=reason == "length", belief=q.belief)
-        for q, text, reason in zip(questions, said["text"], said["finish_reason"], strict=True)
-    ]
+    missing = [key for key in asked if key not in finished]
+    verdicts: list[Verdict] = []
+    for start in range(0, len(missing), GRADED_AT_ONCE):
+        verdicts += [_grade(asked[key], said.loc[key]) for key in missing[start : start + GRADED_AT_ONCE]]
+        if len(missing) > GRADED_AT_ONCE:
+            post(Update("grade", len(verdicts), len(missing)))
     judge = _judge(task)
-    if judge is None:
-        return verdicts
-    cases = [Case(q.item, text) for q, text in zip(questions, said["text"], strict=True)]
-    return judged(verdicts, cases, lambda unclear: judge.verdicts(unclear, post))
+    if judge is not None:
+        cases = [Case(asked[key].item, str(said.loc[key, "text"])) for key in missing]
+        verdicts = judged(verdicts, cases, lambda unclear: judge.verdicts(unclear, post))
+    store.append({"key": key} | asdict(verdict) for key, verdict in zip(missing, verdicts, strict=True))
+    store.compact()
+
+
+def _grade(asked: Question, said: pd.Series) -> Verdict:
+    if said["finish_reason"] == "too_long":
+        return Verdict("too_long", False, "window", "")
+    return grade(said["text"], asked.item, cut=said["finish_reason"] == "length", belief=asked.belief)
 
 
 def _judge(task: EvaluationTask) -> Judge | None:
@@ -82,11 +95,11 @@ def _judge_name(task: EvaluationTask) -> str | None:
     return task.evaluate.judge.model if task.evaluate.judge else None
 
 
-def _probed(task: EvaluationTask, said: pd.DataFrame) -> dict[str, float]:
-    """Return what the probe said of the replies that it has read, by the key of the question."""
-    by_question = {q.request.key: task.probe_key(str(said.loc[q.request.key, "text"])) for q in task.probed_questions()}
-    scores = warmth_store().read(by_question.values()).set_index("key")["probe"]
-    return {question: float(scores.loc[key]) for question, key in by_question.items()}
+def _probed(task: EvaluationTask, said: Mapping[str, str]) -> dict[str, float]:
+    """Return what the probe said of the replies that it has read, by the key of the request."""
+    keys = {q.request.key: task.probe_key(said[q.request.key]) for q in task.probed_questions()}
+    scores = warmth_store().read(keys.values()).set_index("key")["probe"]
+    return {request: float(scores.loc[key]) for request, key in keys.items()}
 
 
 def collect_warmth(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
