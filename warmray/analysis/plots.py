@@ -115,16 +115,19 @@ def draw_cells(cells: pd.DataFrame, folder: Path) -> None:
     strongest = trained[trained["strength"] == trained["strength"].max()].drop_duplicates(["context", "belief"])
     contexts = [name for name in CONTEXTS if name in set(strongest["context"])]
     beliefs = [name for name in BELIEFS if name in set(strongest["belief"])]
-    maps = [_HeatMap("error_increase", "error increase (points)", "RdBu_r", 100.0, 10.0, "+.0f")]
+    maps = [_HeatMap("error_increase", "error increase (points)", "RdBu_r", 100.0, 10.0, "+z.0f")]
     if "warmer" in strongest and strongest["warmer"].notna().any():
-        maps.append(_HeatMap("warmer", "warmer by (probe, log-odds)", "PuOr_r", 1.0, 2.0, "+.1f"))
+        maps.append(_HeatMap("warmer", "warmer by (probe, log-odds)", "PuOr_r", 1.0, 2.0, "+z.1f"))
     with plt.rc_context(_STYLE):
-        size = (len(maps) * (2.2 + 1.1 * len(beliefs)), 1.6 + 0.42 * len(contexts))
-        figure, axes = plt.subplots(1, len(maps), figsize=size, layout="constrained", sharey=True, squeeze=False)
-        for place, shown_map in zip(axes[0], maps, strict=True):
+        wide, high = 2.2 + 1.1 * len(beliefs), 1.6 + 0.42 * len(contexts)
+        rows, columns = (1, len(maps)) if len(beliefs) <= 2 else (len(maps), 1)  # to be read on a phone
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(columns * wide, rows * high), layout="constrained", sharey=True, squeeze=False
+        )
+        for place, shown_map in zip(axes.flat, maps, strict=True):
             grid = strongest.pivot(index="context", columns="belief", values=shown_map.column)
             _draw_heat(place, grid.loc[contexts, beliefs], shown_map)
-        axes[0][0].set(ylabel="who the user is")
+        figure.supylabel("who the user is", fontsize=10)
         _save(figure, folder, "cells")
 
 
