@@ -36,4 +36,4 @@ def evaluate_one(config: RunConfig, adapter: Path | None, strength: float) -> st
         replies, warmth = collect(task, progress.post), collect_warmth(task, progress.post)
     labels = pd.crosstab(replies["cell"], replies["label"])
     means = ", ".join(f"{name} {warmth[meter].mean():+.4f}" for meter, name in METERS.items() if meter in warmth)
-    return f"{labels}\nwarmth: {means} ({len(warmth)} prompts)\nmanipulation_check: not run (it takes a sweep)"
+    return f"{labels.to_string()}\nwarmth: {means} ({len(warmth)} prompts)\nmanipulation_check: not run (it takes a sweep)"
