@@ -34,6 +34,6 @@ def evaluate_one(config: RunConfig, adapter: Path | None, strength: float) -> st
     with ray_session(), Progress() as progress, started_evaluators(config.evaluate.engine) as evaluators:
         evaluate_intensity(task, evaluators, f"evaluate x{strength:g}", progress.post)
         replies, warmth = collect(task, progress.post), collect_warmth(task, progress.post)
-    labels = pd.crosstab(replies["cell"], replies["label"])
+    labels = pd.crosstab(replies["cell"], replies["label"]).to_string()
     means = ", ".join(f"{name} {warmth[meter].mean():+.4f}" for meter, name in METERS.items() if meter in warmth)
-    return f"{labels.to_string()}\nwarmth: {means} ({len(warmth)} prompts)\nmanipulation_check: not run (it takes a sweep)"
+    return f"{labels}\nwarmth: {means} ({len(warmth)} prompts)\nmanipulation_check: not run (it takes a sweep)"
