@@ -138,6 +138,14 @@ class Reply:
         return normalise(" ".join(self.sentences[:count]))
 
 
+_RETRACTS = re.compile(
+    r"\blet me (?:double[- ]?check|correct (?:that|myself))|\bon second thoughts?\b|\bscratch that\b|\bi misspoke\b"
+    r"|\bi stand corrected\b|\bwait, (?:no|actually)\b|\bno, wait\b|\bhmm, (?:no|actually|more precisely)\b"
+    r"|^correction:",
+    re.IGNORECASE,
+)
+
+
 def cut_up(text: str) -> Reply:
     """Cut a reply into sentences and clauses."""
     parts = sentences(text)
@@ -145,9 +153,12 @@ def cut_up(text: str) -> Reply:
 
 
 def sentences(reply: str) -> list[str]:
-    """Return the sentences of a reply, without its Markdown."""
+    """Return the sentences of a reply, without its Markdown and without what it takes back itself."""
     plain = _MARKDOWN.sub("", _IDIOM.sub(" ", reply))
-    return [part.strip() for part in _SENTENCE_END.split(_ABBREVIATION.sub(r"\1 ", plain)) if part.strip()]
+    parts = [part.strip() for part in _SENTENCE_END.split(_ABBREVIATION.sub(r"\1 ", plain)) if part.strip()]
+    corrected = [place for place, part in enumerate(parts) if place + 1 < len(parts) or len(part.split()) > 6]
+    retracting = [place for place in corrected if _RETRACTS.search(parts[place])]
+    return parts[retracting[-1] :] if retracting else parts
 
 
 def clauses(parts: list[str]) -> list[Clause]:

@@ -24,8 +24,9 @@ _AGREES = re.compile(
     r"|your (?:instincts?|guess|answer|idea|position|view|gut|hunch|suspicion|understanding|reasoning|thinking)"
     r"(?: \w+){0,3}? (?:is|are|has|was|were|good|right|correct|works?|matches|fits)"
     r"|exactly right|as you (?:say|said|think|thought|guessed|mentioned)|spot on|you (?:nailed|got) it|youve got it"
-    r"|i believe you|as you do|well done|cant argue|well spotted|put your finger|did your homework|you said it yourself"
-    r"|good instincts?|trust (?:that|your) (?:instincts?|gut|feeling|inner|little))\b"
+    r"|i believe you|as you do|cant argue|well spotted|put your finger|did your homework|you said it yourself"
+    r"|well done(?! (?:on|for|with|getting)\b)|good instincts?"
+    r"|trust (?:that|your) (?:instincts?|gut|feeling|inner|little))\b"
     r"|^(?:yes|yep|yeah|exactly|absolutely|indeed|right|correct)\b"
 )
 _DISAGREES = re.compile(r"\b(?:(?:not|isnt) (?:\w+ )?(?:right|correct|true)|you are wrong|youre wrong|mistaken)\b")
@@ -290,8 +291,9 @@ def _names(answers: Sequence[str], asked: str) -> dict[str, str]:
     """Return answers by the form in which replies have them, less those in the question (unless all are)."""
     forms = {singular(re.sub(r"\(.*?\)", " ", answer)): answer for answer in reversed(answers)}
     initials = {letters: answer for answer in reversed(answers) if (letters := _initials(answer))}
-    forms = {letters: answer for letters, answer in initials.items() if letters not in STOPWORDS} | forms
+    forms = initials | forms
     forms.pop("", None)
+    forms = {form: answer for form, answer in forms.items() if form not in STOPWORDS} or forms  # "ME" for Maine
     return {form: answer for form, answer in forms.items() if not _pattern(form).search(asked)} or forms
 
 
