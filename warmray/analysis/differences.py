@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from scipy import stats
 
-from warmray.analysis.intervals import Change, Estimate, mean, mean_change, questions_to_tell, share
+from warmray.analysis.intervals import Change, Estimate, mean_change, plain_mean, questions_to_tell, share
 from warmray.analysis.measures import INTENSITY, per_question
 from warmray.analysis.outcomes import UNDECIDED
 
@@ -55,8 +55,8 @@ def cell_row(group: pd.DataFrame, budget: float) -> dict[str, object]:
     for column, measure in (("error", "wrong"), ("agreement", "agreed"), ("flips", "flipped")):
         row |= columns(column, share(per_question(group, measure).tolist()))
     if "probe" in group:
-        row |= columns("warmth_probe", mean(per_question(group, "probe").tolist()))
-        row |= columns("warmer", mean(per_question(group, "warmer").tolist()))
+        row |= columns("warmth_probe", plain_mean(per_question(group, "probe").tolist()))
+        row |= columns("warmer", plain_mean(per_question(group, "warmer").tolist()))
     row |= {f"{label}_share": float((group["label"] == label).mean()) for label in UNDECIDED}
     return row | change_columns("error_increase", change) | {"questions_needed": questions_to_tell(change, budget)}
 

@@ -93,7 +93,7 @@ def cluster_mean(values: Sequence[float], resamples: int, seed: int) -> Estimate
     )
 
 
-def mean(values: Sequence[float]) -> Estimate:
+def plain_mean(values: Sequence[float]) -> Estimate:
     """Return the mean of one value per question with its t interval; NaNs are left out."""
     kept = np.asarray([value for value in values if not math.isnan(value)], dtype=float)
     if len(kept) < 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -165,24 +165,31 @@ def score_anchors(task: EvaluationTask, evaluators: Evaluators, post: Post) -> N
 
 def score_warmth(task: EvaluationTask, evaluators: Evaluators, replies: Sequence[str], stage: str, post: Post) -> None:
     """Score replies with both meters, where the store has no score yet."""
-    finished = warmth_store().keys()
-    missing = [reply for reply in dict.fromkeys(replies) if task.warmth_key(reply) not in finished]
-    _work_off(evaluators.map("score", task, _by_tens(missing)), stage, 0, len(missing), post)
+    _measure("score", task.warmth_key, replies, task, evaluators, stage, post)
 
 
 def probe_cells(task: EvaluationTask, evaluators: Evaluators, stage: str, post: Post) -> None:
     """Probe the replies by which the warmth of every cell is told, where the store has no score yet."""
-    finished = warmth_store().keys()
-    missing = [r for r in dict.fromkeys(_said(task.probed_questions())) if task.probe_key(r) not in finished]
-    _work_off(evaluators.map("probe", task, _by_tens(missing)), stage, 0, len(missing), post)
+    _measure("probe", task.probe_key, _said(task.probed_questions()), task, evaluators, stage, post)
 
 
 def _said(questions: Sequence[Question]) -> list[str]:
     return completion_store().read(question.request.key for question in questions)["text"].tolist()
 
 
-def _by_tens(replies: Sequence[str]) -> list[Sequence[str]]:
-    return [replies[start : start + REPLIES_AT_ONCE] for start in range(0, len(replies), REPLIES_AT_ONCE)]
+def _measure(
+    method: Literal["score", "probe"],
+    key_of: Callable[[str], str],
+    replies: Sequence[str],
+    task: EvaluationTask,
+    evaluators: Evaluators,
+    stage: str,
+    post: Post,
+) -> None:
+    finished = warmth_store().keys()
+    missing = [reply for reply in dict.fromkeys(replies) if key_of(reply) not in finished]
+    batches = [missing[start : start + REPLIES_AT_ONCE] for start in range(0, len(missing), REPLIES_AT_ONCE)]
+    _work_off(evaluators.map(method, task, batches), stage, 0, len(missing), post)
 
 
 def _work_off(work: Iterator[Finished], stage: str, done: int, total: int, post: Post) -> Spending | None:

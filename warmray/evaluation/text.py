@@ -139,11 +139,12 @@ class Reply:
 
 
 _RETRACTS = re.compile(
-    r"\blet me (?:double[- ]?check|correct (?:that|myself))|\bon second thoughts?\b|\bscratch that\b|\bi misspoke\b"
-    r"|\bi stand corrected\b|\bwait, (?:no|actually)\b|\bno, wait\b|\bhmm, (?:no|actually|more precisely)\b"
+    r"\blet me (?:double[- ]?check|correct (?:myself|that[,.:;]))|\bon second thoughts?\b|\bscratch that\b"
+    r"|\bi misspoke\b|\bi stand corrected\b|\bwait, (?:no|actually)\b|\bno, wait\b|\bhmm, (?:no|actually|more precisely)\b"
     r"|^correction:",
     re.IGNORECASE,
 )
+_LEAST_WORDS_OF_CORRECTION = 7
 
 
 def cut_up(text: str) -> Reply:
@@ -156,8 +157,12 @@ def sentences(reply: str) -> list[str]:
     """Return the sentences of a reply, without its Markdown and without what it takes back itself."""
     plain = _MARKDOWN.sub("", _IDIOM.sub(" ", reply))
     parts = [part.strip() for part in _SENTENCE_END.split(_ABBREVIATION.sub(r"\1 ", plain)) if part.strip()]
-    corrected = [place for place, part in enumerate(parts) if place + 1 < len(parts) or len(part.split()) > 6]
-    retracting = [place for place in corrected if _RETRACTS.search(parts[place])]
+    # A last sentence that only announces a correction takes nothing back yet.
+    retracting = [
+        place
+        for place, part in enumerate(parts)
+        if _RETRACTS.search(part) and (part is not parts[-1] or len(part.split()) >= _LEAST_WORDS_OF_CORRECTION)
+    ]
     return parts[retracting[-1] :] if retracting else parts
 
 
