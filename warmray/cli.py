@@ -36,15 +36,24 @@ def config_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def grid_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the arguments that every job takes that asks the grid."""
+    parser = config_parser(description)
+    parser.add_argument("--cells", metavar="NAMES", help="ask only these, for example plain,sad+wrong (evaluate.cells)")
+    return parser
+
+
 def config_from(arguments: argparse.Namespace) -> RunConfig:
     """Load the configuration that the arguments name."""
-    recipe = [f"recipe={arguments.recipe}"] if arguments.recipe else []
-    return load_config(arguments.preset, arguments.config, [*recipe, *(arguments.overrides or [])])
+    named = [f"recipe={arguments.recipe}"] if arguments.recipe else []
+    if cells := getattr(arguments, "cells", None):
+        named.append(f"evaluate.cells=[{cells}]")
+    return load_config(arguments.preset, arguments.config, [*named, *(arguments.overrides or [])])
 
 
 def sweep_job(argv: list[str]) -> int:
     """Run a sweep where a Ray job runs: what ``jobs/sweep.py`` calls."""
-    arguments = config_parser("Sweep warmth intensity against accuracy.").parse_args(argv)
+    arguments = grid_parser("Sweep warmth intensity against accuracy.").parse_args(argv)
     config = config_from(arguments)
     from warmray.ray_session import ray_session
     from warmray.sweep.run import run_sweep
@@ -107,7 +116,7 @@ def train_job(argv: list[str]) -> int:
 
 def evaluate_job(argv: list[str]) -> int:
     """Evaluate one adapter at one strength: what ``jobs/evaluate.py`` calls."""
-    parser = config_parser("Ask the questions and measure the warmth of one intensity.")
+    parser = grid_parser("Ask the questions and measure the warmth of one intensity.")
     parser.add_argument("--adapter", metavar="FOLDER", help="a trained adapter; without one, the original model")
     parser.add_argument(
         "--strength", metavar="NUMBER", default=None, help="multiplier on the adapter (default: 1, or 0 without one)"
@@ -222,7 +231,7 @@ def _positive(flag: str, text: str | None) -> float | None:
 
 
 def _submit_sweep(argv: list[str]) -> int:
-    config = config_from(config_parser("Sweep warmth intensity against accuracy.").parse_args(argv))
+    config = config_from(grid_parser("Sweep warmth intensity against accuracy.").parse_args(argv))
     from warmray.submit import submit_and_follow
 
     return submit_and_follow("sweep", argv, config.tracking.experiment)

@@ -21,7 +21,7 @@ from warmray.evaluation.text import Reply, cut_up, normalise, stems
 
 # too_long: the question did not fit into the model's window and was never asked.
 Label = Literal["correct", "incorrect", "refusal", "unparsed", "truncated", "empty", "ambiguous", "too_long"]
-GRADER_VERSION = 6
+GRADER_VERSION = 7
 """Part of every verdict's key: raise it when a verdict may change."""
 EARLY_SENTENCES = 3
 SPEAKS = 0.15
