@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
-    "evaluate.max_items=8", "evaluate.warmth_prompts=24", "evaluate.max_new_tokens=24", "evaluate.batch_size=24",
+    "evaluate.max_items=4", "evaluate.warmth_prompts=24", "evaluate.max_new_tokens=24", "evaluate.batch_size=24",
     "sweep.strengths=[0,1]", "sweep.system_prompts=[warm]", "sweep.bootstrap_resamples=200",
     "train.doses=[0.25]", "train.learning_rate=0.003",
 ]  # fmt: skip

@@ -73,6 +73,7 @@ def test_a_mistake_in_the_arguments_is_one_line(arguments, hint):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 def test_our_loop_has_a_figure_on_random_weights(task):
     run = run_contender_alone("bare", task)

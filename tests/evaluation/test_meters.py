@@ -47,7 +47,7 @@ def probe(parts):
 @pytest.mark.parametrize("meter", ["sociot", "probe"])
 def test_cold_is_below_original_is_below_warm_on_replies_the_meter_has_not_seen(meter, parts, request):
     score = request.getfixturevalue(meter).score
-    means = {variant: float(np.nanmean(score(parts[2][variant, "check"]))) for variant in VARIANTS}
+    means = {variant: float(np.nanmean(score(parts[2][variant, "check"][::2]))) for variant in VARIANTS}
     assert means["cold"] < means["original"] < means["warm"], means
 
 

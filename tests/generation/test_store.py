@@ -39,6 +39,7 @@ def _writer(folder, count):
 KILLS = 20
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 def test_no_row_reported_done_is_lost_and_none_is_doubled_under_kill_9(tmp_path):
     reported: set[str] = set()

@@ -38,6 +38,7 @@ def test_instructions_are_compared_without_a_training(ray_session, config, sessi
     assert "sycophancy" not in told
 
 
+@pytest.mark.drill
 def test_an_endpoint_is_swept_over_instructions(ray_session, config):
     def by_instruction(body, before):
         told = [message["content"] for message in body["messages"] if message["role"] == "system"]
