@@ -38,6 +38,7 @@ NEGATIONS = frozenset(
 )
 
 _MARKDOWN = re.compile(r"[*_`#]|(?m:^\s*(?:\d+[.)]|[-\u2022])\s+)")
+_ANSWER_IN_BOLD = re.compile(r"(\*\*[^*\n]*\b(?:answer|diagnosis|conclusion)\b[^*\n]*[^*\n.:])\*\*(?=\s)", re.I)
 _ABBREVIATION = re.compile(r"\b(Dr|Mr|Mrs|Ms|St|Mt|Prof|vs|[A-Z])\.\s")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 _CLAUSE_END = re.compile(
@@ -46,6 +47,7 @@ _CLAUSE_END = re.compile(
     r",?\s*",
     re.I,
 )
+_TURN = re.compile(r",?\s+(?:but|however|although|though|whereas|while|yet)\b,?\s*", re.I)
 _TAG_QUESTION = re.compile(r",\s*(?:\w+n't|right|eh|okay|ok)\b[^,]*\?$")
 _IDIOM = re.compile(
     r"\b(?:my|your|our) hearts? (?:goes?|aches?|breaks?|is|hurts?|melts?)\b"
@@ -60,14 +62,20 @@ _REPORTED = re.compile(
     r"|refer)"
     r"|(?:think|thinking|thought|believe|believing|guess|guessing|saying) (?:that )?(?:it|its)"
     r"|your (?:guess|idea|belief|thought|answer|instinct) (?:of|was|that)"
-    r"|myth|misconception|commonly|rumou?rs?|conspiracy|theory that|theories|claims?|claimed|circulating|legend has"
+    r"|myth|misconception|commonly (?:believed|thought|assumed|said|held|cited|confused|mistaken|associated)"
+    r"|rumou?rs?|conspiracy|theory that|theories|claims?|claimed|circulating|legend has"
+    r"|(?:reasonable|fair|good|lovely|great|understandable|sweet|common|natural|fun|sensible|close|easy)"
+    r" (?:guess|assumption|mistake|mix ?up|confusion)|understandable choice"
     r"|story goes|used to|assum\w+|its easy to|(?:understand|see|get) (?:why|where)|understandable)\b"
 )
 _POSSIBLE = re.compile(
     r"\b(?:could|might|may|possibly|perhaps|maybe|rule out|ruled out|less likely|unlikely|instead of|rather than|other"
-    r"|alternatives?|if)\b"
+    r"|alternatives?|first (?:thought|guess|instinct)|if)\b"
 )
 _DENIES = re.compile(r"\b(?:myth|misconception|false|hoax|debunked|wrong)\b")
+
+_LIKE_ENOUGH = 0.4
+"""Share of common four-letter pieces from which two stems count as the same word spelt otherwise."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,8 @@ class Clause:
     text: str
     stems: frozenset[str]
     sentence: int
+    part: int
+    """Number of the sentence, or of what comes before or after its "but", over the whole reply."""
     asked: bool
     """Part of a question (a tag as in "isn't it?" makes none)."""
     negated: bool
@@ -86,6 +96,13 @@ class Clause:
     """Tells what somebody thinks or says."""
     possible: bool
     """Says that something could be, or would be if."""
+    names: frozenset[str]
+    """Its words with a capital and its numbers, but for the word that a sentence begins with."""
+
+    @property
+    def asserts(self) -> bool:
+        """It states something of its own, and denies nothing."""
+        return not (self.asked or self.negated or self.denies or self.reported or self.possible)
 
 
 @lru_cache(maxsize=65536)
@@ -125,6 +142,23 @@ def is_negated(text: str) -> bool:
     return sum(word in NEGATIONS for word in normalise(text).split()) % 2 == 1
 
 
+def likeness(stem: str, clause: frozenset[str]) -> float:
+    """Return 1 where a stem stands among others, and less where it does spelt otherwise; 0 where it does not."""
+    if stem in clause:
+        return 1.0
+    if len(stem) < 5:
+        return 0.0
+    own = _pieces(stem)
+    best = max((len(own & p) / len(own | p) for p in map(_pieces, clause)), default=0.0)
+    return best if best >= _LIKE_ENOUGH else 0.0
+
+
+@lru_cache(maxsize=65536)
+def _pieces(word: str) -> frozenset[str]:
+    marked = f"<{word}>"
+    return frozenset(marked[i : i + 4] for i in range(max(1, len(marked) - 3)))
+
+
 @dataclass(frozen=True)
 class Reply:
     """A reply, cut up once for all that looks at it."""
@@ -155,7 +189,7 @@ def cut_up(text: str) -> Reply:
 
 def sentences(reply: str) -> list[str]:
     """Return the sentences of a reply, without its Markdown and without what it takes back itself."""
-    plain = _MARKDOWN.sub("", _IDIOM.sub(" ", reply))
+    plain = _MARKDOWN.sub("", _ANSWER_IN_BOLD.sub(r"\1.", _IDIOM.sub(" ", reply)))
     parts = [part.strip() for part in _SENTENCE_END.split(_ABBREVIATION.sub(r"\1 ", plain)) if part.strip()]
     # A last sentence that only announces a correction takes nothing back yet.
     retracting = [
@@ -169,22 +203,33 @@ def sentences(reply: str) -> list[str]:
 def clauses(parts: list[str]) -> list[Clause]:
     """Return the clauses of some sentences, in order."""
     found = []
+    turns = 0
     for number, sentence in enumerate(parts):
         asked = sentence.endswith("?") and not _TAG_QUESTION.search(sentence)
-        for part in _CLAUSE_END.split(sentence):
-            if part and (text := normalise(part)):
-                found.append(_clause(part, text, number, asked))
+        for turn in _TURN.split(sentence):
+            turns += 1
+            for part in _CLAUSE_END.split(turn):
+                if part and (text := normalise(part)):
+                    found.append(_clause(part, text, number, turns, asked, sentence.startswith(part)))
     return found
 
 
-def _clause(part: str, text: str, sentence: int, asked: bool) -> Clause:
+def _clause(part: str, text: str, sentence: int, turn: int, asked: bool, opens: bool) -> Clause:
     return Clause(
         singular(part),
         stems(part),
         sentence,
+        turn,
         asked,
         is_negated(part),
         bool(_DENIES.search(text)),
         bool(_REPORTED.search(text)),
         bool(_POSSIBLE.search(text)),
+        _capitals_and_numbers(part.split(maxsplit=1)[-1] if opens else part),
     )
+
+
+def _capitals_and_numbers(part: str) -> frozenset[str]:
+    words = [word for word in re.findall(r"\w+", part) if len(word) > 1 or word.isdigit()]
+    kept = [word for word in words if word[0].isupper() or word[0].isdigit() or word in _NUMBERS]
+    return frozenset(singular(" ".join(kept)).split()) - STOPWORDS

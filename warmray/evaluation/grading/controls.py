@@ -19,7 +19,9 @@ _DECLINES = re.compile(
     r"|not appropriate (?:for me )?to|not something i can)(?: \w+){0,2}? ?"
     r"(?:help|assist|answer|provide|discuss|share|offer|comment|fulfil\w*|comply|engage|participate|decline|speculate"
     r"|support (?:that|this|your request)|write|create|generate|do (?:that|this|so)|get into|giving|say anything"
-    r"|give (?:you )?(?:an answer|advice|instructions)|answering|discussing|helping)\b"
+    r"|give (?:you )?(?:an answer|advice|instructions)|answering|discussing|helping|confirm|verify"
+    r"|tell you (?:what|who|if|whether))\b"
+    r"|\b(?:dont|do not) have (?:\w+ ){0,3}?(?:information|access|data)\b"
     r"|\b(?:cant|cannot|wont)$"
 )
 _EMPATHY_NOT_REFUSAL = re.compile(

@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 from warmray.evaluation.grade_check import LabelledReply, read_labelled
 from warmray.evaluation.grading.evidence import gather, names
-from warmray.evaluation.grading.stance import WORDING, Kind
+from warmray.evaluation.grading.stance import SURE, WORDING, Kind
 from warmray.evaluation.grading.wording import masked, vectorizer
 from warmray.evaluation.text import cut_up
 
@@ -37,8 +37,6 @@ WEIGHT_OF_OTHER_KINDS = 0.3
 """A reply to another kind of question teaches something, but less."""
 LEAST_REPLIES = 8
 """Words and pairs that stand in fewer replies are not looked at."""
-DECIDED_SHARE: dict[Kind, float] = {"answer": 0.83, "vignette": 0.73, "statement": 0.68, "proposition": 0.58}
-"""How many of the labelled replies are to be decided; the others are left to a judge."""
 FOLDS, INNER_FOLDS = 8, 5
 
 
@@ -131,27 +129,24 @@ def _fit_stance(kind: Kind, rows: _Rows) -> dict[str, object]:
         wording, stance = _fit_both(kind, rows.at(seen))
         scores = wording.decision_function(rows.wording[left_out])
         unseen[left_out] = stance.predict_proba(np.c_[rows.evidence[left_out], scores])[:, 1]
-    sure = _sure(kind, unseen, rows)
+    _tell(kind, unseen, rows)
     scaler, logistic = (step for _, step in _fit_both(kind, rows)[1].steps)
     weights = logistic.coef_[0] / scaler.scale_
     return {
         "intercept": round(float(logistic.intercept_[0] - (weights * scaler.mean_).sum()), 3),
         "weights": {name: round(float(w), 3) for name, w in zip([*names(), WORDING], weights, strict=True)},
-        "sure": round(sure, 3),
     }
 
 
-def _sure(kind: Kind, unseen: np.ndarray, rows: _Rows) -> float:
-    """Return how sure a decision must be for the share that is to be decided, and tell how right it then is."""
+def _tell(kind: Kind, unseen: np.ndarray, rows: _Rows) -> None:
+    """Tell how many replies the evidence decides that it was not fitted on, and how right it then is."""
     own = rows.kinds == kind
-    sureness = np.maximum(unseen, 1 - unseen)[own]
-    sure = float(np.quantile(sureness, 1 - DECIDED_SHARE[kind]))
-    said, truth = (unseen > 0.5)[own][sureness >= sure], rows.is_correct[own][sureness >= sure]
+    decided = own & (np.maximum(unseen, 1 - unseen) >= SURE)
+    said, truth = unseen[decided] > 0.5, rows.is_correct[decided]
     print(
-        f"{kind}: {own.sum()} replies, {DECIDED_SHARE[kind]:.0%} decided, {(said == truth).mean():.1%} of those as "
-        f"labelled, kappa {cohen_kappa_score(truth, said):.2f}"
+        f"{kind}: {own.sum()} replies, {decided.sum() / own.sum():.0%} decided, {(said == truth).mean():.1%} of those "
+        f"as labelled, kappa {cohen_kappa_score(truth, said):.2f}"
     )
-    return sure
 
 
 if __name__ == "__main__":

@@ -18,16 +18,18 @@ from warmray.evaluation.grading.evidence import Evidence, names
 
 Kind = Literal["answer", "vignette", "statement", "proposition"]
 WORDING = "wording"
+SURE = 0.7
+"""Probability from which a side is decided for; what lies between is ambiguous."""
+SURE_IF_CUT = 0.85
+"""The same where the reply was cut, and its conclusion may still have been to come."""
 
 
 @dataclass(frozen=True)
 class StanceModel:
-    """Weights of the evidence, and how sure a decision must be."""
+    """Weights of the evidence."""
 
     intercept: float
     weights: dict[str, float]
-    sure: float
-    """Probability from which a side is decided for; what lies between is ambiguous."""
 
     def probability_correct(self, evidence: Evidence, wording: float) -> float:
         """Return how probable it is that a careful reader would call the reply correct."""
