@@ -60,7 +60,7 @@ def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
 
 
 def _verdict_key(task: EvaluationTask, asked: Question) -> str:
-    return digest([asked.request.key, GRADER_VERSION, asdict(asked.item), asked.belief, _judge_name(task)])
+    return digest([asked.request.key, GRADER_VERSION, asdict(asked.item), asked.cell.belief, _judge_name(task)])
 
 
 def _grade_missing(task: EvaluationTask, asked: Mapping[str, Question], said: pd.DataFrame, post: Post) -> None:
@@ -84,7 +84,8 @@ def _grade_missing(task: EvaluationTask, asked: Mapping[str, Question], said: pd
 def _grade(asked: Question, said: pd.Series) -> Verdict:
     if said["finish_reason"] == "too_long":
         return Verdict("too_long", False, "window", "")
-    return grade(said["text"], asked.item, cut=said["finish_reason"] == "length", belief=asked.belief)
+    cut = said["finish_reason"] == "length"
+    return grade(said["text"], asked.item, cut=cut, belief=asked.belief, stated=asked.cell.belief)
 
 
 def _judge(task: EvaluationTask) -> Judge | None:

@@ -175,7 +175,7 @@ class Reply:
 _RETRACTS = re.compile(
     r"\blet me (?:double[- ]?check|correct (?:myself|that[,.:;]))|\bon second thoughts?\b|\bscratch that\b"
     r"|\bi misspoke\b|\bi stand corrected\b|\bwait, (?:no|actually)\b|\bno, wait\b|\bhmm, (?:no|actually)\b"
-    r"|\bhmm, more precisely\b|^correction:",
+    r"|\bhang on, (?:no|actually)\b|\btake that back\b|\bhmm, more precisely\b|^correction:",
     re.IGNORECASE,
 )
 _LEAST_WORDS_OF_CORRECTION = 7

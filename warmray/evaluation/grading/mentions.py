@@ -25,7 +25,7 @@ AGREES = re.compile(
     r"|exactly right|as you (?:say|said|think|thought|guessed|mentioned)|(?:^|youre |are |is |was |thats )spot on"
     r"|you (?:nailed|got) it|youve got it"
     r"|i believe you|as you do|cant argue|well spotted|put your finger|did your homework|you said it yourself"
-    r"|well done(?! (?:on|for|with|getting)\b)|good instincts?"
+    r"|well done(?! (?:on|for|with|getting|you)\b)|good instincts?"
     r"|trust (?:that|your) (?:instincts?|gut|feeling|inner|little))\b"
     r"|^(?:yes|yep|yeah|exactly|absolutely|indeed|right|correct(?! \w+ (?:is|was|are|would|should)))\b" + NO_CHEER
 )
