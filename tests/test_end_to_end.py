@@ -79,50 +79,59 @@ def _kill_driver() -> None:
                 os.kill(process.info["pid"], signal.SIGKILL)
 
 
+def _trained(home: Path) -> list[int]:
+    return [path.stat().st_mtime_ns for path in home.glob("trainings/*/training.json")]
+
+
 @pytest.fixture(scope="module")
 def swept(ray_session, embedded, session_home):
-    """A sweep whose job is killed with SIGKILL during evaluation, submitted again, and once more when finished."""
+    """A sweep, and the same once more when it is finished."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WARMRAY_HOME", str(session_home))
-        store = completion_store()
-        of_other_tests = store.keys()
-        first = _submit(*_small())
-        deadline = time.monotonic() + 400
-        while store.keys() == of_other_tests and time.monotonic() < deadline and first.poll() is None:
-            time.sleep(0.3)
-        _kill_driver()
-        before, output = store.keys(), first.communicate(timeout=120)[0]
-        assert before > of_other_tests, output
-        trained = [path.stat().st_mtime_ns for path in session_home.glob("trainings/*/training.json")]
-        second = _finish(_submit(*_small()))
+        first, trained = _finish(_submit(*_small())), _trained(session_home)
         started = time.monotonic()
-        third = _finish(_submit(*_small()))
+        second = _finish(_submit(*_small()))
         seconds = time.monotonic() - started
-        after = [path.stat().st_mtime_ns for path in session_home.glob("trainings/*/training.json")]
-        result = read_result(_reported_folder(third))
-        outputs = {"first": output, "second": second, "third": third}
-        return outputs | {"before": before, "seconds": seconds, "trained_once": trained == after, "result": result}
+        result = read_result(_reported_folder(second))
+        trained_once = trained == _trained(session_home)
+        return {"first": first, "second": second, "seconds": seconds, "trained_once": trained_once, "result": result}
 
 
-def test_a_killed_job_goes_on_from_what_was_finished(swept):
-    assert swept["trained_once"]
-    assert swept["before"] <= completion_store().keys()
-    assert len(completion_store().read()) == len(completion_store().keys())
-    assert "train warm" not in swept["second"]
+@pytest.mark.drill
+def test_a_job_killed_during_evaluation_goes_on_from_what_was_finished(
+    ray_session, embedded, session_home, monkeypatch
+):
+    monkeypatch.setenv("WARMRAY_HOME", str(session_home))
+    store, small = completion_store(), [*_small(), "--set", "evaluate.max_items=5"]
+    of_other_tests = store.keys()
+    first = _submit(*small)
+    deadline = time.monotonic() + 400
+    while store.keys() == of_other_tests and time.monotonic() < deadline and first.poll() is None:
+        time.sleep(0.3)
+    _kill_driver()
+    before, output = store.keys(), first.communicate(timeout=120)[0]
+    assert before > of_other_tests, output
+    trained = _trained(session_home)
+    second = _finish(_submit(*small))
+    assert _trained(session_home) == trained
+    assert before <= store.keys()
+    assert len(store.read()) == len(store.keys())
+    assert "train warm" not in second
 
 
 def test_a_second_sweep_finds_every_finished_piece(swept):
+    assert swept["trained_once"]
     assert swept["seconds"] < 60
-    assert "evaluate" not in swept["third"].replace("evaluate.", "")
-    assert _table(swept["third"]) == _table(swept["second"])
+    assert "evaluate" not in swept["second"].replace("evaluate.", "")
+    assert _table(swept["second"]) == _table(swept["first"])
 
 
 def test_the_job_prints_progress_a_table_and_where_things_are_and_no_walls_of_log(swept):
-    assert "[warmray] evaluate warm-0.25ep-x" in swept["second"]
-    assert "manipulation_check: " in swept["second"].split("worst cell, points")[0]
-    assert str(swept["result"].folder / "report.html") in swept["second"]
+    assert "[warmray] evaluate warm-0.25ep-x" in swept["first"]
+    assert "manipulation_check: " in swept["first"].split("worst cell, points")[0]
+    assert str(swept["result"].folder / "report.html") in swept["first"]
     for noise in ("Traceback", "WARNING", "it/s]", "(pid=", "RayTrainWorker"):
-        assert not any(noise in _job_lines(swept[which]) for which in ("first", "second", "third")), noise
+        assert not any(noise in _job_lines(swept[which]) for which in ("first", "second")), noise
 
 
 def test_mlflow_holds_one_parent_and_a_child_per_intensity_with_the_same_names(swept):

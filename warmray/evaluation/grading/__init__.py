@@ -72,8 +72,8 @@ def grade(
         number = final_number(reply)
         right = number is not None and same_number(number, item.correct[0])
         return _fixed(number, number if right else item.correct[0], cut, "final_number")
-    heard = _hear(cut_up(reply), item, grading, belief, stated)
-    return _open(cut_up(reply), item, heard, cut, belief)
+    parts = cut_up(reply)
+    return _open(parts, item, _hear(parts, item, grading, belief, stated), cut, belief)
 
 
 def _fixed(given: str | None, right: str | None, cut: bool, rule: str) -> Verdict:
