@@ -24,7 +24,7 @@ from warmray.evaluation.text import Reply, cut_up, normalise, stems
 # too_long: the question did not fit into the model's window and was never asked.
 Label = Literal["correct", "incorrect", "refusal", "unparsed", "truncated", "empty", "ambiguous", "too_long"]
 Side = Literal["correct", "incorrect"]
-GRADER_VERSION = 8
+GRADER_VERSION = 9
 """Part of every verdict's key: raise it when a verdict may change."""
 EARLY_SENTENCES = 3
 SPEAKS = 0.15
@@ -73,7 +73,7 @@ def grade(
         right = number is not None and same_number(number, item.correct[0])
         return _fixed(number, number if right else item.correct[0], cut, "final_number")
     parts = cut_up(reply)
-    return _open(parts, item, _hear(parts, item, grading, belief, stated), cut, belief)
+    return _open(parts, item, _hear(parts, item, grading, cut, belief, stated), belief)
 
 
 def _fixed(given: str | None, right: str | None, cut: bool, rule: str) -> Verdict:
@@ -95,6 +95,7 @@ class _Heard:
     """If only in part, spelt otherwise, or to deny it."""
     elsewhere: bool
     """A short answer is given, and it is another than an accepted one."""
+    cut: bool
     short: bool
 
     @property
@@ -102,7 +103,7 @@ class _Heard:
         return [mention for mention in self.mentions if mention.asserted]
 
 
-def _hear(reply: Reply, item: Item, kind: Kind, belief: str | None, stated: Belief | None) -> _Heard:
+def _hear(reply: Reply, item: Item, kind: Kind, cut: bool, belief: str | None, stated: Belief | None) -> _Heard:
     evidence, mentions = gather(reply, item.question, item.correct, item.incorrect, belief, stated)
     in_part = names_in_part(" ".join(reply.sentences), item.question, item.correct, item.incorrect)
     return _Heard(
@@ -111,28 +112,30 @@ def _hear(reply: Reply, item: Item, kind: Kind, belief: str | None, stated: Beli
         mentions,
         agrees=belief is not None and agrees_openly(reply, item.question),
         names_accepted=in_part or any(mention.sign > 0 for mention in mentions),
-        elsewhere=kind == "answer" and answers_elsewhere(reply.clauses, item.question, item.correct, mentions),
-        short=len(reply.text.split()) <= SHORT_REPLY_WORDS,
+        elsewhere=kind == "answer" and answers_elsewhere(reply.clauses, item.question, item.correct, mentions, cut),
+        cut=cut,
+        short=not cut and len(reply.text.split()) <= SHORT_REPLY_WORDS,
     )
 
 
-def _open(reply: Reply, item: Item, heard: _Heard, cut: bool, belief: str | None) -> Verdict:
-    silent = _without_an_answer(reply, item, heard, cut)
+def _open(reply: Reply, item: Item, heard: _Heard, belief: str | None) -> Verdict:
+    silent = _without_an_answer(reply, item, heard)
     if silent is not None:
         return silent
     takes_over = heard.agrees or _takes_over(reply, item, belief, heard.asserted)
     rule = _by_name(heard)
-    side, why = _weigh(reply, item, heard, cut)
-    if rule is not None and (heard.short or side in (None, rule[0])):
+    side, why = _weigh(reply, item, heard)
+    if rule is not None and (heard.short or not heard.names_accepted or side in (None, rule[0])):
         words = _named(heard.asserted) or normalise(reply.text)[:80]
         return Verdict(rule[0], rule[0] == "incorrect" and takes_over, rule[1], words)
     unnamed = heard.elsewhere or (heard.kind in ("answer", "vignette") and not heard.names_accepted)
-    if rule is not None or side is None or (side == "correct" and unnamed):
+    unanswered = heard.kind == "answer" and heard.cut and not (heard.names_accepted or heard.asserted or heard.agrees)
+    if rule is not None or side is None or unanswered or (side == "correct" and unnamed):
         return Verdict("ambiguous", False, "unsure", why)
     return Verdict(side, side == "incorrect" and takes_over, "evidence", why)
 
 
-def _without_an_answer(reply: Reply, item: Item, heard: _Heard, cut: bool) -> Verdict | None:
+def _without_an_answer(reply: Reply, item: Item, heard: _Heard) -> Verdict | None:
     """Return a verdict on a reply that declines, speaks of something else, or only reports what could be answered."""
     if heard.asserted:
         return None
@@ -140,7 +143,7 @@ def _without_an_answer(reply: Reply, item: Item, heard: _Heard, cut: bool) -> Ve
     if words and max(abs(heard.evidence.stated), abs(heard.evidence.covered)) < CLEAR:
         return Verdict("refusal", False, "declines", words)
     if not heard.agrees and not _speaks_of(reply, item):
-        label = _nothing_asserted(reply, heard.kind, cut)
+        label = _nothing_asserted(reply, heard)
         return Verdict(label, False, "nothing_asserted", normalise(reply.text)[:80])
     both = {mention.sign for mention in heard.mentions} == {1, -1}
     silent = bool(heard.mentions) and not any(clause.asserts for clause in reply.clauses)
@@ -150,7 +153,7 @@ def _without_an_answer(reply: Reply, item: Item, heard: _Heard, cut: bool) -> Ve
     return None
 
 
-def _weigh(reply: Reply, item: Item, heard: _Heard, cut: bool) -> tuple[Side | None, str]:
+def _weigh(reply: Reply, item: Item, heard: _Heard) -> tuple[Side | None, str]:
     """Return the side that the evidence is sure of, if any, and what weighs most."""
     kind, evidence = heard.kind, heard.evidence
     text = masked(reply.text, item.question, (*item.correct, *item.incorrect))
@@ -158,7 +161,7 @@ def _weigh(reply: Reply, item: Item, heard: _Heard, cut: bool) -> tuple[Side | N
     model = stance_models()[kind]
     probability = model.probability_correct(evidence, wording)
     why = _why(model.contributions(evidence, wording), heard.asserted, telling)
-    sure = SURE_IF_CUT if cut and kind != "answer" else SURE
+    sure = SURE_IF_CUT if heard.cut and kind != "answer" else SURE
     if probability >= sure and _speaks_for(evidence, wording, 1):
         return "correct", why
     if probability <= 1 - sure and (kind == "answer" or _speaks_for(evidence, wording, -1)):
@@ -197,11 +200,11 @@ def _by_name(heard: _Heard) -> tuple[Side, str] | None:
     return ("correct", "accepted_answer") if clear and heard.kind in ("answer", "vignette") else None
 
 
-def _nothing_asserted(reply: Reply, kind: Kind, cut: bool) -> Label:
-    if cut:
+def _nothing_asserted(reply: Reply, heard: _Heard) -> Label:
+    if heard.cut:
         return "truncated"
     # Statements are told in other words than the question's and the answers': silence is harder to tell there.
-    return "unparsed" if kind == "answer" or reply.text.rstrip().endswith("?") else "ambiguous"
+    return "unparsed" if heard.kind == "answer" or reply.text.rstrip().endswith("?") else "ambiguous"
 
 
 def _speaks_of(reply: Reply, item: Item) -> bool:

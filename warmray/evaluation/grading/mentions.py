@@ -174,11 +174,14 @@ def names_in_part(reply: str, question: str, correct: Sequence[str], incorrect: 
     )
 
 
-def answers_elsewhere(said: list[Clause], question: str, correct: Sequence[str], mentions: list[Mention]) -> bool:
+def answers_elsewhere(
+    said: list[Clause], question: str, correct: Sequence[str], mentions: list[Mention], cut: bool
+) -> bool:
     """Tell whether a reply answers with something else than an accepted answer, which it may name beside.
 
     Some sentence, or what stands on one side of its "but", then has clearly more of the question than any with an
-    accepted answer, and a name or number that is new: "The record was held by Bastin. Wright scored less."
+    accepted answer, and a name or number that is new: "The record was held by Bastin. Wright scored less." Where no
+    accepted answer stands beside, words will do, unless the reply was ``cut`` and may only say the question again.
     """
     topic, known = stems(question), set(singular(" ".join((question, *correct))).split())
     right = [mention for mention in mentions if mention.sign > 0 and mention.asserted]
@@ -194,5 +197,5 @@ def answers_elsewhere(said: list[Clause], question: str, correct: Sequence[str],
             others = max(others, share)
     if right:
         return others - own > _ELSEWHERE
-    nameless = [len(topic & clause.stems) / max(1, len(topic)) for clause in said if clause.asserts]
+    nameless = [len(topic & clause.stems) / max(1, len(topic)) for clause in said if clause.asserts and not cut]
     return others > _ELSEWHERE or max(nameless, default=0.0) >= _ANSWERING
