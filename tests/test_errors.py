@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -43,6 +45,25 @@ def test_a_cause_inside_another_exception_is_what_is_told(capsys):
         run_and_exit(_raising(outer))
     assert ended.value.code == 2
     assert "the file x is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["print('x' * 10**6)", "print('x')"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_who_has_seen_enough_is_no_error(output, unbuffered):
+    program = f"from warmray.errors import run_and_exit\ndef main():\n    {output}\n    return 0\nrun_and_exit(main)"
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_a_broken_pipe_elsewhere_is_told():
+    with pytest.raises(SystemExit) as ended:
+        run_and_exit(_raising(BrokenPipeError("a socket")))
+    assert ended.value.code == 70
 
 
 def test_a_full_disk_is_resumable_and_a_read_only_one_is_not():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import NoReturn
 
+READER_GONE = 128 + 13
+"""Exit code where nobody read the output to its end, as of any program that SIGPIPE ends."""
 DISK_FULL_SIGNS = (
     *(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)),
     "database or disk is full",
@@ -91,16 +94,34 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("warmray: stopped; the same command continues from here", file=sys.stderr)
         code = InterruptedRunError.exit_code
+    except BrokenPipeError as error:
+        code = READER_GONE if _has_no_reader(sys.stdout.fileno()) else _told(error)
     except Exception as error:
-        cause = root_cause(error)
-        if not isinstance(cause, WarmrayError) and is_disk_full(error):
-            cause = storage_error(error, "below WARMRAY_HOME")
-        if isinstance(cause, WarmrayError):
-            print(f"warmray: error: {cause}", file=sys.stderr)
-            code = cause.exit_code
-        else:
-            traceback.print_exc()
-            print("warmray: internal error: please report the lines above", file=sys.stderr)
-            code = WarmrayError.exit_code
-    sys.stdout.flush()
+        code = _told(error)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = READER_GONE
+    if code == READER_GONE:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
     sys.exit(code)
+
+
+def _told(error: Exception) -> int:
+    """Tell what went wrong, and return the exit code: one line for what people cause, a traceback for a bug."""
+    cause = root_cause(error)
+    if not isinstance(cause, WarmrayError) and is_disk_full(error):
+        cause = storage_error(error, "below WARMRAY_HOME")
+    if isinstance(cause, WarmrayError):
+        print(f"warmray: error: {cause}", file=sys.stderr)
+        return cause.exit_code
+    traceback.print_exception(error)
+    print("warmray: internal error: please report the lines above", file=sys.stderr)
+    return WarmrayError.exit_code
+
+
+def _has_no_reader(descriptor: int) -> bool:
+    """Tell whether a pipe's other end is closed, as in ``warmray plan | head -3``."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
