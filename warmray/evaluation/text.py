@@ -43,7 +43,7 @@ _ABBREVIATION = re.compile(r"\b(Dr|Mr|Mrs|Ms|St|Mt|Prof|vs|[A-Z])\.\s")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 _CLAUSE_END = re.compile(
     r"[,;:]\s+|\s+[-\u2013\u2014]+\s+|\u2014"
-    r"|,?\s+(?:but|however|although|though|whereas|while|yet|because|instead|actually|in fact|in reality|really)\b"
+    r"|,?\s+(?:because|instead|actually|in fact|in reality|really)\b"
     r",?\s*",
     re.I,
 )

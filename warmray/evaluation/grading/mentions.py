@@ -38,8 +38,8 @@ _ANSWERS_BEFORE = re.compile(
     r"|asking about) (?:is|was))(?: actually| indeed| in fact)? $"
 )
 _NEGATED_BEFORE = re.compile(
-    r"\b(?:not|never|no|nor|isnt|arent|wasnt|werent|doesnt|dont|didnt|cant|cannot|than|instead of|contrary to|doubt"
-    r"|doubt(?:ed|ing)|(?:right|good|wise) to question|unlike|ruled? out)\b"
+    r"\b(?:not|never|no|nor|isnt|arent|wasnt|werent|doesnt|dont|didnt|cant|cannot|than|instead of|contrary to"
+    r"|doubt(?:ed|ing)?|(?:right|good|wise) to question|unlike|ruled? out)\b"
     r"(?: \w+){0,4} ?$"
 )
 _NEGATED_AFTER = re.compile(
