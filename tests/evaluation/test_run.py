@@ -9,12 +9,14 @@ import ray
 from tests.generation.endpoint_server import serve
 from warmray.config import CorpusConfig, EvaluateConfig
 from warmray.corpus.build import build_corpus
+from warmray.evaluation import tables
 from warmray.evaluation.probe import MIN_TOKENS
 from warmray.evaluation.run import Evaluators, _batches, evaluate_intensity, score_anchors, started_evaluators
-from warmray.evaluation.stores import completion_store, warmth_store
+from warmray.evaluation.stores import VERDICTS, completion_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
 from warmray.evaluation.task import EvaluationTask
 from warmray.evaluation.tasks import load_items
+from warmray.generation.store import ParquetStore
 from warmray.progress import ignore
 
 pytestmark = pytest.mark.slow
@@ -73,6 +75,16 @@ def test_what_is_graded_is_not_graded_again(evaluators, task_at, monkeypatch):
     graded = collect(task_at(0.5))
     monkeypatch.delattr("warmray.evaluation.tables.grade")
     pd.testing.assert_frame_equal(collect(task_at(0.5)), graded)
+
+
+def test_all_cpus_grade_a_large_table_as_one_does(evaluators, task_at, monkeypatch, tmp_path):
+    task, updates = task_at(0.5), []
+    evaluate_intensity(task, evaluators, "evaluate", ignore)
+    by_one = collect(task)
+    monkeypatch.setattr(tables, "verdict_store", lambda: ParquetStore(tmp_path / "verdicts", VERDICTS))
+    monkeypatch.setattr(tables, "GRADED_AT_ONCE", 5)
+    pd.testing.assert_frame_equal(collect(task, updates.append), by_one)
+    assert [update.done for update in updates] == [5, 10, 15, 20, 25, 30, 32]
 
 
 def test_only_what_is_missing_is_done(evaluators, task_at):

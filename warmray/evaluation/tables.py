@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import pandas as pd
+import ray
 
 from warmray.corpus.conversations import Variant
 from warmray.evaluation.grading import GRADER_VERSION, Verdict, grade
@@ -20,7 +22,10 @@ from warmray.hashing import digest
 from warmray.progress import Post, Update, ignore
 
 GRADED_AT_ONCE = 500
-"""Some seconds' work: larger tables tell how far they are."""
+"""Some seconds' work: larger tables are graded by all CPUs of the cluster, and tell how far they are."""
+
+_Said = tuple[Question, str, str]
+"""A question, the reply, and why the reply ended."""
 
 
 def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
@@ -68,9 +73,11 @@ def _grade_missing(task: EvaluationTask, asked: Mapping[str, Question], said: pd
     store = verdict_store()
     finished = store.keys()
     missing = [key for key in asked if key not in finished]
+    replies = said.loc[missing]
+    to_grade = list(zip((asked[key] for key in missing), replies["text"], replies["finish_reason"], strict=True))
     verdicts: list[Verdict] = []
-    for start in range(0, len(missing), GRADED_AT_ONCE):
-        verdicts += [_grade(asked[key], said.loc[key]) for key in missing[start : start + GRADED_AT_ONCE]]
+    for graded in _graded(to_grade):
+        verdicts += graded
         if len(missing) > GRADED_AT_ONCE:
             post(Update("grade", len(verdicts), len(missing)))
     judge = _judge(task)
@@ -81,11 +88,30 @@ def _grade_missing(task: EvaluationTask, asked: Mapping[str, Question], said: pd
     store.compact()
 
 
-def _grade(asked: Question, said: pd.Series) -> Verdict:
-    if said["finish_reason"] == "too_long":
-        return Verdict("too_long", False, "window", "")
-    cut = said["finish_reason"] == "length"
-    return grade(said["text"], asked.item, cut=cut, belief=asked.belief, stated=asked.cell.belief)
+def _graded(to_grade: Sequence[_Said]) -> Iterator[list[Verdict]]:
+    """Yield the verdicts in order, a portion at a time."""
+    portions = [to_grade[start : start + GRADED_AT_ONCE] for start in range(0, len(to_grade), GRADED_AT_ONCE)]
+    if len(portions) < 2:
+        yield from map(_grade, portions)
+        return
+    # No CPUs are asked for: on a cluster without GPUs the evaluators, which wait meanwhile, hold them all.
+    grade_elsewhere = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(_grade)
+    under_way: deque[ray.ObjectRef] = deque()
+    for portion in portions:
+        if len(under_way) >= ray.cluster_resources()["CPU"]:
+            yield ray.get(under_way.popleft())
+        under_way.append(grade_elsewhere.remote(portion))
+    while under_way:
+        yield ray.get(under_way.popleft())
+
+
+def _grade(portion: Sequence[_Said]) -> list[Verdict]:
+    return [
+        Verdict("too_long", False, "window", "")
+        if ended == "too_long"
+        else grade(text, asked.item, cut=ended == "length", belief=asked.belief, stated=asked.cell.belief)
+        for asked, text, ended in portion
+    ]
 
 
 def _judge(task: EvaluationTask) -> Judge | None:
