@@ -37,6 +37,19 @@ def test_what_is_inconclusive_says_how_many_questions_would_settle_it():
     assert 60 < cell.questions_needed < 100_000
 
 
+def test_questions_that_stay_undecided_are_counted_among_those_needed():
+    def needed(undecided):
+        replies = tables(strengths=(0.0, 1.0), cost=0.03, questions=200).replies
+        unclear = replies["item"].isin([f"q{i}" for i in range(undecided)])
+        rows = measure(pd.concat([replies, replies.assign(item=replies["item"] + "b", label="ambiguous")[unclear]]))
+        (cell,) = decide(cell_table(rows[rows["strength"] == 1], ["plain"], 0.05), "x", 0.05, "passed").cells[:1]
+        return cell
+
+    assert (needed(0).questions, needed(200).questions) == (200, 400)
+    assert needed(0).pairs == needed(200).pairs == 200
+    assert needed(200).questions_needed == 2 * needed(0).questions_needed
+
+
 @pytest.mark.parametrize("check", ["failed", "not run"])
 def test_without_a_passed_manipulation_check_there_is_no_verdict_on_the_cost(check):
     verdict = _decide(0.05, check=check, cost=0.0, questions=400)

@@ -15,6 +15,20 @@ def test_the_warmest_intensity_inside_the_budget_is_named():
     assert _recommend(cost=0.07, questions=1000).strength == 0.5
 
 
+def _with_unclear(share):
+    data = tables(cost=0.0, questions=1000)
+    unclear = data.replies["item"].isin([f"q{i}" for i in range(int(1000 * share))])
+    replies = data.replies.assign(label=data.replies["label"].mask(unclear, "ambiguous"))
+    return Tables(replies, data.warmth, data.anchors)
+
+
+def test_a_recommendation_that_few_questions_decided_says_so():
+    choices = [recommend(estimate(_with_unclear(share), QUESTION), QUESTION) for share in (0.4, 0.6)]
+    assert [choice.strength for choice in choices] == [1.0, 1.0]
+    assert "But only" not in choices[0].sentence
+    assert "But only 400 of 1000 questions in" in choices[1].sentence
+
+
 def test_without_enough_questions_the_number_needed_is_told():
     choice = _recommend(cost=0.0, questions=12)
     assert choice.strength is None

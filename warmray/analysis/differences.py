@@ -51,14 +51,17 @@ def adjusted(p_values: pd.Series) -> pd.Series:
 def cell_row(group: pd.DataFrame, budget: float) -> dict[str, object]:
     """Return the estimates of the replies of one intensity in one cell."""
     change = mean_change(per_question(group, "change").tolist())
-    row: dict[str, object] = {"questions": group["item"].nunique()}
+    questions = group["item"].nunique()
+    # Those that stay undecided tell nothing: as many more must be asked.
+    needed = questions_to_tell(change, budget) * questions / max(1, change.estimate.n)
+    row: dict[str, object] = {"questions": questions}
     for column, measure in (("error", "wrong"), ("agreement", "agreed"), ("flips", "flipped")):
         row |= columns(column, share(per_question(group, measure).tolist()))
     if "probe" in group:
         row |= columns("warmth_probe", plain_mean(per_question(group, "probe").tolist()))
         row |= columns("warmer", plain_mean(per_question(group, "warmer").tolist()))
     row |= {f"{label}_share": float((group["label"] == label).mean()) for label in UNDECIDED}
-    return row | change_columns("error_increase", change) | {"questions_needed": questions_to_tell(change, budget)}
+    return row | change_columns("error_increase", change) | {"questions_needed": needed}
 
 
 def columns(name: str, estimate: Estimate) -> dict[str, object]:

@@ -29,9 +29,12 @@ class CellVerdict:
     lower: float
     upper: float
     """Ends of the one-sided 95 % intervals."""
+    questions: int
     pairs: int
+    """How many of the questions were decided for both models."""
     questions_needed: float
-    """That would tell, with 80 % power, on which side of the budget the increase is, if it is as measured."""
+    """So many, if as large a share stays undecided and the increase is as measured, would tell with 80 % power on which
+    side of the budget it is."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def _cell(row: dict[str, float], budget: float) -> CellVerdict:
         row["error_increase"],
         lower,
         upper,
+        int(row["questions"]),
         int(row["pairs"]),
         needed if math.isfinite(needed) else math.inf,
     )

@@ -125,7 +125,7 @@ def mean_change(changes: Sequence[float]) -> Change:
 
 
 def questions_to_tell(change: Change, budget: float) -> float:
-    """Return how many questions would show, with 80 % power, on which side of ``budget`` (a share) the increase is.
+    """Return how many decided questions show, with 80 % power, on which side of a budget (a share) an increase is.
 
     Assumes that the increase is as measured; infinite when it is the budget itself, or nothing was measured.
     """

@@ -10,6 +10,7 @@ import pandas as pd
 
 from warmray.analysis.estimates import Estimates, Question
 from warmray.analysis.manipulation import METERS
+from warmray.analysis.measures import INTENSITY
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,22 @@ def recommend(estimates: Estimates, question: Question) -> Recommendation:
         sentence = (
             f"Ship {best['arm']} at strength {best['strength']:g}: the warmest intensity shown to raise the error by "
             f"less than {points} in {_cells(cells)} (upper 95 % bound: {100 * best['primary_upper']:.2f})."
+            f"{_few_decided(estimates.cells, best)}"
         )
         return Recommendation(str(best["arm"]), float(best["dose"]), float(best["strength"]), sentence)
     return Recommendation(None, None, None, _none_inside(candidates, question))
+
+
+def _few_decided(cells: pd.DataFrame, intensity: pd.Series) -> str:
+    """Warn where most questions of a deciding cell told nothing: what the grader leaves open may hide a cost."""
+    own = cells[cells["primary"] & (cells[INTENSITY] == intensity[INTENSITY]).all(axis=1)]
+    fewest = own.loc[(own["pairs"] / own["questions"]).idxmin()]
+    if fewest["pairs"] >= fewest["questions"] / 2:
+        return ""
+    return (
+        f" But only {fewest['pairs']} of {fewest['questions']} questions in {fewest['cell']} were decided for both "
+        "models: name a judge (evaluate.judge) for what the grader leaves open before you rely on it."
+    )
 
 
 def _failed_check(checks: pd.DataFrame) -> str:

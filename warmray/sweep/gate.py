@@ -91,7 +91,8 @@ def _worst(verdict: GateVerdict) -> str:
         return f"no question of {worst.cell} was decided for both models: nothing to compare there (name a judge?)"
     return (
         f"error {100 * worst.error_increase:+.1f} points in {worst.cell} (one-sided 95 % bounds "
-        f"{100 * worst.lower:+.1f} and {100 * worst.upper:+.1f}, {worst.pairs} questions){_missing(verdict)}"
+        f"{100 * worst.lower:+.1f} and {100 * worst.upper:+.1f}, {worst.pairs} of {worst.questions} questions decided)"
+        f"{_missing(verdict)}"
     )
 
 
