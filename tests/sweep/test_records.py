@@ -97,6 +97,7 @@ def test_the_version_has_verdict_budget_and_a_card(store, shipped):
     run_id = log_result(shipped)
     version = MlflowClient(store).get_model_version_by_alias(NAME, "recommended")
     assert version.run_id == run_id
+    assert MlflowClient(store).get_run(run_id).info.run_name == shipped.folder.name
     assert version.tags == {
         "warmray.verdict": "PASS",
         "warmray.budget_points": "10",

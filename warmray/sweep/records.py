@@ -55,7 +55,7 @@ def _parent(result: SweepResult, record: dict[str, Any], replies: pd.DataFrame, 
     recommended = result.folder / RECOMMENDED  # a whole model is too large to be copied to MLflow
     choice = {name: value for name, value in asdict(result.choice).items() if name != "sentence" and value is not None}
     return RunRecord(
-        name=result.config.name,
+        name=result.folder.name,
         key=result.key,
         params=shared | {f"recommended_{name}": value for name, value in choice.items()},
         metrics=record.get("costs", {}),
