@@ -98,7 +98,7 @@ def _graded(to_grade: Sequence[_Said]) -> Iterator[list[Verdict]]:
     grade_elsewhere = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(_grade)
     under_way: deque[ray.ObjectRef] = deque()
     for portion in portions:
-        if len(under_way) >= ray.cluster_resources()["CPU"]:
+        if len(under_way) >= ray.cluster_resources().get("CPU", 1):
             yield ray.get(under_way.popleft())
         under_way.append(grade_elsewhere.remote(portion))
     while under_way:
