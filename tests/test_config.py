@@ -3,7 +3,6 @@ import pytest
 from warmray.cli import config_from, grid_parser
 from warmray.config import load_config, preset_names, recipe_names
 from warmray.errors import InputError
-from warmray.evaluation.cells import cells_of
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -28,14 +27,14 @@ def test_the_studys_recipe_is_the_published_one():
 def test_large_models_are_asked_the_whole_grid_as_the_study_sampled(preset):
     evaluate = load_config(preset).evaluate
     assert (evaluate.temperature, evaluate.max_new_tokens) == (0.8, 300)
-    assert len(cells_of(evaluate)) == 9 * 4
+    assert len(evaluate.asked_cells()) == 9 * 4
 
 
 def test_cells_picks_from_the_grid():
     asked = config_from(grid_parser("").parse_args(["--cells", "plain,sad+wrong"])).evaluate
-    assert [cell.name for cell in cells_of(asked)] == ["plain", "sad+wrong"]
+    assert [cell.name for cell in asked.asked_cells()] == ["plain", "sad+wrong"]
     with pytest.raises(InputError, match=r"unknown cell 'sad\+rong'; did you mean 'sad\+wrong'"):
-        cells_of(config_from(grid_parser("").parse_args(["--cells", "sad+rong"])).evaluate)
+        config_from(grid_parser("").parse_args(["--cells", "sad+rong"])).evaluate.asked_cells()
 
 
 def test_a_recipe_of_the_file_gives_way_to_the_files_own_keys(tmp_path):

@@ -19,7 +19,7 @@ import ray
 from warmray.evaluation.stores import completion_store
 from warmray.sweep.records import log_result
 from warmray.sweep.result import read_result
-from warmray.tracking import Tracker
+from warmray.tracking.mlflow_client import Tracker
 
 pytestmark = pytest.mark.slow
 

@@ -55,7 +55,7 @@ def sweep_job(argv: list[str]) -> int:
     """Run a sweep where a Ray job runs: what ``jobs/sweep.py`` calls."""
     arguments = grid_parser("Sweep warmth intensity against accuracy.").parse_args(argv)
     config = config_from(arguments)
-    from warmray.ray_session import ray_session
+    from warmray.cluster.ray_session import ray_session
     from warmray.sweep.run import run_sweep
     from warmray.sweep.summary import print_summary
 
@@ -98,10 +98,10 @@ def train_job(argv: list[str]) -> int:
     config = config_from(arguments)
     if arguments.resume and not arguments.name:
         raise InputError("--resume needs --name NAME; without a name a training is found, and resumed, by its content")
+    from warmray.cluster.progress import Progress
+    from warmray.cluster.ray_session import ray_session
     from warmray.corpus.build import build_corpus
     from warmray.models.loading import resolve_model
-    from warmray.progress import Progress
-    from warmray.ray_session import ray_session
     from warmray.training.trainer import RunName, train_arm
 
     name = RunName(arguments.name, arguments.resume) if arguments.name else None
@@ -232,7 +232,7 @@ def _positive(flag: str, text: str | None) -> float | None:
 
 def _submit_sweep(argv: list[str]) -> int:
     config = config_from(grid_parser("Sweep warmth intensity against accuracy.").parse_args(argv))
-    from warmray.submit import submit_and_follow
+    from warmray.cluster.submit import submit_and_follow
 
     return submit_and_follow("sweep", argv, config.tracking.experiment)
 
@@ -245,7 +245,7 @@ def _grade_check(argv: list[str]) -> int:
         "labelled", help="CSV: task, question, correct, incorrect (JSON lists), belief, arm, reply, label"
     )
     path = Path(parser.parse_args(argv).labelled)
-    from warmray.evaluation.grade_check import check, check_text, read_labelled
+    from warmray.evaluation.scoring.agreement import check, check_text, read_labelled
 
     print(check_text(check(read_labelled(path))))
     return 0
@@ -263,8 +263,8 @@ def gate_job(argv: list[str]) -> int:
     parser.add_argument("--out", metavar="FOLDER", help="where gate.json and gate.xml go (default: the result folder)")
     arguments = parser.parse_args(argv)
     folder = Path(arguments.result).resolve()
-    from warmray.sweep.gate import GateRequest, gate_text, run_gate, write_gate
     from warmray.sweep.result import read_result
+    from warmray.sweep.verdict_files import GateRequest, gate_text, run_gate, write_gate
 
     result = read_result(folder)
     cells = arguments.worst_case.split(",") if arguments.worst_case else None
@@ -291,7 +291,7 @@ def _power(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     budget, questions = _points("--budget", arguments.budget), _count("--questions", arguments.questions)
     discordance = _positive("--discordance", arguments.discordance)
-    from warmray.sweep.power import power_text
+    from warmray.sweep.power_text import power_text
 
     result = Path(arguments.result).resolve() if arguments.result else None
     print(power_text((budget or 0) / 100, questions, discordance, result))
@@ -330,8 +330,8 @@ def _data(argv: list[str]) -> int:
     fetch.add_argument("tasks", nargs="*", metavar="TASK", help="which (default: all)")
     fetch.add_argument("--to", metavar="FOLDER", help="where to (default: data below WARMRAY_HOME)")
     arguments = parser.parse_args(argv)
-    from warmray.evaluation.fetch import TABLES, fetch_tasks
-    from warmray.evaluation.tasks import default_data_folder
+    from warmray.evaluation.tasks.hub import TABLES, fetch_tasks
+    from warmray.evaluation.tasks.registry import default_data_folder
 
     folder = Path(arguments.to).resolve() if arguments.to else default_data_folder()
     names, problems = arguments.tasks or list(TABLES), 0
@@ -352,7 +352,7 @@ def _log(argv: list[str]) -> int:
     folder = Path(parser.parse_args(argv).result).resolve()
     from warmray.sweep.records import log_result
     from warmray.sweep.result import read_result
-    from warmray.tracking import tracking_uri
+    from warmray.tracking.mlflow_client import tracking_uri
 
     result = read_result(folder)
     try:
@@ -371,7 +371,7 @@ def _ui(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="warmray ui", description="Open MLflow on this machine's loopback address.")
     parser.add_argument("--port", type=int, default=5000)
     port = parser.parse_args(argv).port
-    from warmray.tracking import artifact_folder, tracking_uri
+    from warmray.tracking.mlflow_client import artifact_folder, tracking_uri
 
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", tracking_uri(), "--default-artifact-root", str(artifact_folder())]

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from warmray.errors import InputError, nearest
+from warmray.grid import BELIEFS, CELLS, CONTEXTS, WORST_CASE, Belief, Cell, Context
 
 Arm = Literal["warm", "cold"]
-Context = Literal["none", "happy", "sad", "angry", "close", "looks_up", "stands_above", "high_stakes", "low_stakes"]
-Belief = Literal["absent", "wrong", "doubts_right", "right"]
-CONTEXTS: tuple[Context, ...] = get_args(Context)
-BELIEFS: tuple[Belief, ...] = get_args(Belief)
-
-
 NumWorkers = PositiveInt | Literal["auto"] | tuple[PositiveInt, PositiveInt]
 
 
@@ -161,6 +156,23 @@ class EvaluateConfig(_Section):
             raise ValueError(f"{self.samples} samples at temperature 0 would all be the same: set evaluate.temperature")
         return self
 
+    @field_validator("cells")
+    @classmethod
+    def _known_cells(cls, names: list[str] | None) -> list[str] | None:
+        for name in names or []:
+            if name not in CELLS:
+                raise ValueError(
+                    f"unknown cell {name!r}{nearest(name, list(CELLS))} (`plain`, or a context "
+                    f"({', '.join(CONTEXTS[1:])}) and a belief ({', '.join(BELIEFS[1:])}) joined by +)"
+                )
+        return names
+
+    def asked_cells(self) -> list[Cell]:
+        """Return the cells that are named, or every context x belief."""
+        if self.cells is None:
+            return [Cell(context, belief) for context in self.contexts for belief in self.beliefs]
+        return [CELLS[name] for name in dict.fromkeys(self.cells)]
+
 
 class SweepConfig(_Section):
     """The intensities that are compared, and what they may cost."""
@@ -208,6 +220,23 @@ class RunConfig(_Section):
     sweep: SweepConfig = SweepConfig()
     gate: GateConfig = GateConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _deciding_cells_are_asked(self) -> RunConfig:
+        asked = [cell.name for cell in self.evaluate.asked_cells()]
+        for name in self.gate.cells or []:
+            if name not in asked:
+                raise ValueError(
+                    f"gate.cells: {name!r} is not asked{nearest(name, asked)} (asked are: {', '.join(asked)})"
+                )
+        return self
+
+    def deciding_cells(self) -> list[str]:
+        """Return the names of the cells whose accuracy loss is held against the budget."""
+        asked = [cell.name for cell in self.evaluate.asked_cells()]
+        if self.gate.cells is None:
+            return [WORST_CASE.name] if WORST_CASE.name in asked else asked
+        return list(dict.fromkeys(self.gate.cells))
 
 
 def preset_names() -> list[str]:
@@ -294,11 +323,13 @@ def _add_recipe(tree: dict[str, Any], wins: bool) -> None:
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "value_error":  # ours: the message says what is wrong
+        return ": ".join(part for part in (where, problem["msg"].removeprefix("Value error, ")) if part)
     if problem["type"] == "extra_forbidden":
         known = _keys_beside(problem["loc"])
         return f"unknown key {where!r}{nearest(str(problem['loc'][-1]), known)} (there are: {', '.join(known)})"
     given = f", not {problem['input']!r}" if problem["type"] != "missing" else ""
-    return f"{where}: {problem['msg'].removeprefix('Value error, ')}{given}"
+    return f"{where}: {problem['msg']}{given}"
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

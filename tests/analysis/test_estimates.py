@@ -1,11 +1,11 @@
 import pytest
 
 from tests.analysis.synthetic import CELL_NAMES, tables
-from warmray.analysis.estimates import Question, estimate
+from warmray.analysis.estimates import DecisionRule, estimate
 
 
 def _estimate(**effect):
-    return estimate(tables(**effect), Question(0.1, ["sad+wrong"], 500))
+    return estimate(tables(**effect), DecisionRule(0.1, ["sad+wrong"], 500))
 
 
 def test_a_planted_cost_is_found_in_its_cell():
@@ -36,7 +36,9 @@ def test_sycophancy_counts_flips_among_questions_answered_correctly_without_the_
     replies["label"], replies["agrees_with_wrong"] = "correct", False
     replies.loc[(replies["item"] == "q0") & (replies["belief"] == "absent"), "label"] = "incorrect"
     replies.loc[(replies["item"].isin(["q0", "q1"])) & (replies["belief"] == "wrong"), "agrees_with_wrong"] = True
-    row = estimate(type(data)(replies, data.warmth, data.anchors), Question(0.1, CELL_NAMES, 200)).intensities.iloc[0]
+    row = estimate(type(data)(replies, data.warmth, data.anchors), DecisionRule(0.1, CELL_NAMES, 200)).intensities.iloc[
+        0
+    ]
     assert row["sycophancy"] == pytest.approx(1 / 3)  # q1 of q1, q2, q3
 
 
@@ -45,7 +47,9 @@ def test_refusals_are_left_out_of_the_error_and_counted_in_the_strict_one():
     replies = data.replies.copy()
     replies["label"] = "correct"
     replies.loc[replies["item"] == "q0", "label"] = "refusal"
-    row = estimate(type(data)(replies, data.warmth, data.anchors), Question(0.1, CELL_NAMES, 200)).intensities.iloc[0]
+    row = estimate(type(data)(replies, data.warmth, data.anchors), DecisionRule(0.1, CELL_NAMES, 200)).intensities.iloc[
+        0
+    ]
     assert row["error"] == 0
     assert row["error_strict"] == pytest.approx(0.1)
     assert row["refusal_share"] == pytest.approx(0.1)

@@ -1,12 +1,12 @@
 from tests.analysis.synthetic import CELL_NAMES, tables, with_warm_prompt
-from warmray.analysis.estimates import Question, Tables, estimate
+from warmray.analysis.estimates import DecisionRule, Tables, estimate
 from warmray.analysis.recommend import recommend
 
-QUESTION = Question(0.1, CELL_NAMES, 500)
+QUESTION = DecisionRule(0.1, CELL_NAMES, 500)
 
 
 def _recommend(budget=0.1, **effect):
-    question = Question(budget, CELL_NAMES, 500)
+    question = DecisionRule(budget, CELL_NAMES, 500)
     return recommend(estimate(tables(**effect), question), question)
 
 

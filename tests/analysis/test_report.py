@@ -3,7 +3,7 @@ import re
 import pytest
 
 from tests.analysis.synthetic import tables
-from warmray.analysis.estimates import Question, Tables, estimate
+from warmray.analysis.estimates import DecisionRule, Tables, estimate
 from warmray.analysis.plots import draw_figures
 from warmray.analysis.recommend import recommend
 from warmray.analysis.report import Facts, transcripts, write_report
@@ -12,7 +12,7 @@ EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)> [a](javascript:ale
 
 
 def _write(tmp_path, data: Tables) -> str:
-    question = Question(0.1, ["sad+wrong"], 200)
+    question = DecisionRule(0.1, ["sad+wrong"], 200)
     estimates = estimate(data, question)
     choice = recommend(estimates, question)
     draw_figures(estimates, choice.strength, question.budget, tmp_path)

@@ -2,11 +2,11 @@ from collections import Counter
 
 import pytest
 
-from warmray.config import BELIEFS, CONTEXTS, EvaluateConfig
-from warmray.evaluation.cells import Cell, cells_of
-from warmray.evaluation.items import Item
+from warmray.config import EvaluateConfig
 from warmray.evaluation.prompts import prompt, statements
-from warmray.evaluation.tasks import load_items
+from warmray.evaluation.tasks.items import Item
+from warmray.evaluation.tasks.registry import load_items
+from warmray.grid import BELIEFS, CONTEXTS, Cell
 
 ITEM = Item("x", "d", "What is the capital of France?", ("Paris",), ("Lyon", "Nice"))
 
@@ -45,5 +45,5 @@ def test_all_five_statements_are_used():
 
 
 def test_the_grid_is_contexts_by_beliefs_with_readable_names():
-    cells = cells_of(EvaluateConfig())
+    cells = EvaluateConfig().asked_cells()
     assert [cell.name for cell in cells] == ["plain", "wrong", "sad", "sad+wrong"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from warmray.bench.random_model import make_random_adapter
+from jobs.bench.random_model import make_random_adapter
 from warmray.errors import InputError
 from warmray.generation.engine import Request, Sampling
 from warmray.generation.vllm_engine import VllmEngine

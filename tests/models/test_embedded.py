@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from warmray.errors import InputError
-from warmray.hashing import file_digest
 from warmray.models import embedded as module
+from warmray.storage.hashing import file_digest
 
 PRINT_FOLDER = "from warmray.models.embedded import embedded_checkpoint; print(embedded_checkpoint())"
 

@@ -12,11 +12,11 @@ import pytest
 from tests.fake_hub import COMMIT, FakeHub
 from warmray.config import ModelConfig
 from warmray.errors import InputError, InterruptedRunError
-from warmray.home import model_cache
 from warmray.models import sources
 from warmray.models.hub import Hub
 from warmray.models.loading import load_model, load_tokenizer, resolve_model
 from warmray.models.sources import fetch
+from warmray.storage.home import model_cache
 
 REPO = "org/tiny"
 WEIGHTS = "model.safetensors"

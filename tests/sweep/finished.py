@@ -11,14 +11,14 @@ import yaml
 from warmray.analysis.estimates import Tables, estimate
 from warmray.analysis.recommend import recommend
 from warmray.config import load_config
-from warmray.sweep.result import ESTIMATES, MARKER, SweepResult, question_of, read_result
+from warmray.sweep.result import ESTIMATES, MARKER, SweepResult, decision_rule_of, read_result
 
 
 def finished(folder: Path, tables: Tables, *overrides: str) -> SweepResult:
     """Write what the gate, the analyses and MLflow read of a sweep."""
     config = load_config("quickstart", None, ["sweep.bootstrap_resamples=200", *overrides])
-    estimates = estimate(tables, question_of(config))
-    choice = recommend(estimates, question_of(config))
+    estimates = estimate(tables, decision_rule_of(config))
+    choice = recommend(estimates, decision_rule_of(config))
     folder.mkdir(parents=True)
     for name in ("replies", "warmth", "anchors"):
         getattr(tables, name).to_parquet(folder / f"{name}.parquet", index=False)

@@ -17,9 +17,9 @@ from tests.analysis.synthetic import tables
 from tests.sweep.finished import finished
 from warmray.models.adapters import save_at_strength
 from warmray.models.loading import load_tokenizer
-from warmray.served_adapter import MAX_NEW_TOKENS
 from warmray.sweep.records import log_result
 from warmray.sweep.result import MARKER, RECOMMENDED, read_result
+from warmray.tracking.served_adapter import MAX_NEW_TOKENS
 
 NAME = "warmray-quickstart"
 

@@ -22,7 +22,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.nodes import PROGRAMS, Nodes
-from warmray.tracking import Tracker
+from warmray.tracking.mlflow_client import Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

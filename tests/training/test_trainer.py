@@ -11,12 +11,12 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from warmray.cluster.progress import ignore
 from warmray.config import CorpusConfig, load_config
 from warmray.corpus.build import build_corpus
 from warmray.errors import InputError
 from warmray.models.loading import load_model
-from warmray.progress import ignore
-from warmray.tracking import Tracker
+from warmray.tracking.mlflow_client import Tracker
 from warmray.training.placement import find_placement
 from warmray.training.trainer import TrainedArm, train_arm
 

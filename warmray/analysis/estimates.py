@@ -45,7 +45,7 @@ class Tables:
 
 
 @dataclass(frozen=True)
-class Question:
+class DecisionRule:
     """What is to be decided, and how finely."""
 
     budget: float
@@ -89,7 +89,7 @@ class Estimates:
         return self.manipulation_check == "passed"
 
 
-def estimate(tables: Tables, question: Question) -> Estimates:
+def estimate(tables: Tables, question: DecisionRule) -> Estimates:
     """Estimate everything for every intensity.
 
     Raises:
@@ -125,7 +125,7 @@ def _at(table: pd.DataFrame, intensity: dict[str, object]) -> pd.DataFrame:
     return table[matching]
 
 
-def _warmth_columns(warmth: pd.DataFrame, anchors: dict[str, pd.Series], question: Question) -> dict[str, object]:
+def _warmth_columns(warmth: pd.DataFrame, anchors: dict[str, pd.Series], question: DecisionRule) -> dict[str, object]:
     row: dict[str, object] = {}
     for meter in anchors:
         raw = cluster_mean(warmth[meter].tolist(), question.resamples, question.seed)
@@ -137,7 +137,7 @@ def _warmth_columns(warmth: pd.DataFrame, anchors: dict[str, pd.Series], questio
     return row
 
 
-def _reply_columns(group: pd.DataFrame, question: Question) -> dict[str, object]:
+def _reply_columns(group: pd.DataFrame, question: DecisionRule) -> dict[str, object]:
     asked = group[~group["control"]]
     strict = asked.assign(strict=asked["wrong"].fillna(1.0))
     row: dict[str, object] = {}
@@ -169,7 +169,7 @@ def _cell_columns(cells: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _primary(cells: pd.DataFrame, question: Question) -> dict[str, object]:
+def _primary(cells: pd.DataFrame, question: DecisionRule) -> dict[str, object]:
     """Return what the deciding cells show; all must stay inside the budget, so that their largest bounds decide."""
     table = cells[cells["primary"]]
     worst = table.loc[table["error_increase"].fillna(-math.inf).idxmax()]
@@ -187,7 +187,7 @@ def _primary(cells: pd.DataFrame, question: Question) -> dict[str, object]:
     }
 
 
-def _sensitivity(replies: pd.DataFrame, question: Question) -> pd.DataFrame:
+def _sensitivity(replies: pd.DataFrame, question: DecisionRule) -> pd.DataFrame:
     """Return the deciding cells' rows under every rule for replies that are neither right nor wrong."""
     parts = []
     for rule in RULES:

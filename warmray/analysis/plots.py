@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from warmray.analysis.differences import ALL
 from warmray.analysis.estimates import Estimates
-from warmray.config import BELIEFS, CONTEXTS
+from warmray.grid import BELIEFS, CONTEXTS
 
 INK = "#2b2b2b"
 WRONG = "#b3432b"

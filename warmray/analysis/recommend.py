@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from warmray.analysis.estimates import Estimates, Question
+from warmray.analysis.estimates import DecisionRule, Estimates
 from warmray.analysis.manipulation import METERS
 from warmray.analysis.measures import INTENSITY
 
@@ -23,7 +23,7 @@ class Recommendation:
     sentence: str
 
 
-def recommend(estimates: Estimates, question: Question) -> Recommendation:
+def recommend(estimates: Estimates, question: DecisionRule) -> Recommendation:
     """Choose the warmest of the warm adapters that the gate would pass."""
     budget, cells = question.budget, question.primary
     if estimates.manipulation_check == "not run":
@@ -68,7 +68,7 @@ def _failed_check(checks: pd.DataFrame) -> str:
     )
 
 
-def _none_inside(candidates: pd.DataFrame, question: Question) -> str:
+def _none_inside(candidates: pd.DataFrame, question: DecisionRule) -> str:
     if candidates.empty:
         return "None: no intensity was warmer than the original model."
     candidates = candidates.dropna(subset="primary_error_increase")

@@ -21,15 +21,10 @@ from scipy import stats
 
 from warmray.analysis.intervals import Z_TWO_SIDED_95
 from warmray.errors import InputError
+from warmray.grid import CONTEXT_GROUPS
 
 Covariance = Literal["clustered", "nonrobust"]
 COVARIANCES: tuple[Covariance, ...] = ("clustered", "nonrobust")
-CONTEXT_GROUPS = {
-    "none": "none",
-    "happy": "emotion", "sad": "emotion", "angry": "emotion",
-    "close": "relation", "looks_up": "relation", "stands_above": "relation",
-    "high_stakes": "stakes", "low_stakes": "stakes",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ import pandas as pd
 
 from warmray.analysis.outcomes import REFUSING_IS_RIGHT
 from warmray.errors import InputError
-from warmray.study_names import QUESTION_NAMES, TEMPLATE_NAMES, context_of
+from warmray.grid import STUDY_CONTEXTS, STUDY_TEMPLATE_COLUMNS
 
 SUFFIX = "_outputs.csv"
 ORIGINAL_ARMS = ("original", "base", "baseline", "vanilla", "unmodified")
 """What the folder of the untrained model's replies may be called."""
 BELIEFS = {"original": "absent", "original_neutral": "absent", "incorrect": "stated", "correct": "stated"}
 LEFT_OUT = "mcq"
+QUESTION_NAMES = ("question", "content_key", "prompt_disinfo")
 _VERDICTS = {"correct": 0.0, "right": 0.0, "true": 0.0, "incorrect": 1.0, "wrong": 1.0, "false": 1.0}
 
 
@@ -57,7 +58,7 @@ def _read(path: Path) -> pd.DataFrame:
     arm = path.parent.name
     name = path.name.removesuffix(SUFFIX)
     task = name.removesuffix(f"_{arm}") if name.endswith(f"_{arm}") else name.rsplit("_", 1)[0]
-    template = table[_column(table, TEMPLATE_NAMES, path)]
+    template = table[_column(table, STUDY_TEMPLATE_COLUMNS, path)]
     table = table[template != LEFT_OUT]
     template = template[template != LEFT_OUT]
     evaluation = table[_column(table, ("evaluation",), path)].str.strip().str.lower()
@@ -69,7 +70,9 @@ def _read(path: Path) -> pd.DataFrame:
             "warm": int(arm.lower() not in ORIGINAL_ARMS),
             "task": task,
             "item": f"{task}: " + question,
-            "context": _known(table[_column(table, ("amendment_type",), path)], context_of, "amendment_type", path),
+            "context": _known(
+                table[_column(table, ("amendment_type",), path)], STUDY_CONTEXTS.get, "amendment_type", path
+            ),
             "belief": _known(template, BELIEFS.get, "template", path),
             "evaluation": evaluation,
             "wrong": evaluation.map(_VERDICTS).astype(float),

@@ -23,8 +23,8 @@ from warmray.corpus.conversations import (
     read_conversations,
 )
 from warmray.errors import storage_error
-from warmray.hashing import digest
-from warmray.home import home, make_folder
+from warmray.storage.hashing import digest
+from warmray.storage.home import home, make_folder
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import ray
 from warmray.config import EvaluateConfig
 from warmray.corpus.build import Corpus
 from warmray.corpus.conversations import VARIANTS
-from warmray.evaluation.probe import LinearProbe
+from warmray.evaluation.intensity import AskedQuestion, Finished, IntensityEvaluation
 from warmray.evaluation.prompts import TEMPLATE_VERSION
-from warmray.evaluation.sociot import SocioTMeter
 from warmray.evaluation.stores import completion_store, warmth_store
-from warmray.evaluation.task import EvaluationTask, Finished, Question
+from warmray.evaluation.warmth.probe import LinearProbe
+from warmray.evaluation.warmth.sociot import SocioTMeter
 from warmray.generation.engine import Completion, Engine
 from warmray.models.adapters import AdaptedModel, Adapter
 from warmray.models.loading import BaseCheckpoint, best_device, load_model, load_tokenizer
@@ -39,7 +39,7 @@ class Evaluator:
         """Answer as soon as the process runs, also when Ray is only about to start it again."""
         return True
 
-    def generate(self, task: EvaluationTask, questions: Sequence[Question]) -> Finished:
+    def generate(self, task: IntensityEvaluation, questions: Sequence[AskedQuestion]) -> Finished:
         """Answer questions and keep the completions.
 
         Raises:
@@ -54,7 +54,7 @@ class Evaluator:
             tokens += sum(completion.tokens for completion in batch)
         return Finished(len(questions), tokens, loaded.endpoint.take_spent() if loaded.endpoint else None)
 
-    def score(self, task: EvaluationTask, replies: Sequence[str]) -> Finished:
+    def score(self, task: IntensityEvaluation, replies: Sequence[str]) -> Finished:
         """Measure the warmth of replies with both meters and keep it."""
         loaded = self._load(task)
         scores = zip(loaded.sociot.score(replies), loaded.probe.score(replies), strict=True)
@@ -65,14 +65,14 @@ class Evaluator:
         warmth_store().append(rows)
         return Finished(len(rows), tokens=0)
 
-    def probe(self, task: EvaluationTask, replies: Sequence[str]) -> Finished:
+    def probe(self, task: IntensityEvaluation, replies: Sequence[str]) -> Finished:
         """Measure the warmth of replies with the probe alone, which is much the cheaper meter, and keep it."""
         scores = self._load(task).probe.score(replies)
         keys = (task.probe_key(reply) for reply in replies)
         warmth_store().append([{"key": k, "sociot": None, "probe": s} for k, s in zip(keys, scores, strict=True)])
         return Finished(len(replies), tokens=0)
 
-    def _load(self, task: EvaluationTask) -> _Loaded:
+    def _load(self, task: IntensityEvaluation) -> _Loaded:
         evaluate = task.evaluate.model_copy(update={"system_prompt": None})  # a part of the questions, not of the model
         wanted = (task.base, task.adapter, task.corpus, task.scorer, evaluate)
         if self._loaded is None or self._loaded.what != wanted:
@@ -146,7 +146,7 @@ class _Loaded:
         return load_model(self.scorer).to(best_device())
 
 
-def _row(task: EvaluationTask, question: Question, completion: Completion) -> dict[str, Any]:
+def _row(task: IntensityEvaluation, question: AskedQuestion, completion: Completion) -> dict[str, Any]:
     return asdict(completion) | {
         "base": task.base.digest,
         "adapter": task.adapter_digest,

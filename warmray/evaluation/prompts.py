@@ -8,11 +8,10 @@ from importlib import resources
 
 import yaml
 
-from warmray.config import Belief, Context
-from warmray.evaluation.cells import PLAIN, Cell
-from warmray.evaluation.items import Item
-from warmray.evaluation.tasks import task_of
-from warmray.hashing import digest
+from warmray.evaluation.tasks.items import Item
+from warmray.evaluation.tasks.registry import task_of
+from warmray.grid import PLAIN, Belief, Cell, Context
+from warmray.storage.hashing import digest
 
 TEMPLATE_VERSION = 2
 """Part of every completion's key: raise it when a template or a statement changes."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from warmray.generation.store import ParquetStore
-from warmray.home import home
+from warmray.storage.home import home
+from warmray.storage.store import ParquetStore
 
 COMPLETIONS = pa.schema(
     [

@@ -10,25 +10,25 @@ from dataclasses import asdict
 import pandas as pd
 import ray
 
+from warmray.cluster.progress import Post, Update, ignore
 from warmray.corpus.conversations import Variant
 from warmray.evaluation.grading import GRADER_VERSION, Verdict, grade
-from warmray.evaluation.judge import Case, Judge, judged
+from warmray.evaluation.intensity import AskedQuestion, IntensityEvaluation
 from warmray.evaluation.prompts import TEMPLATE_VERSION
+from warmray.evaluation.scoring.judge import Case, Judge, judged
 from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
-from warmray.evaluation.task import EvaluationTask, Question
-from warmray.evaluation.tasks import task_of
+from warmray.evaluation.tasks.registry import task_of
 from warmray.generation.endpoint import Endpoint
-from warmray.hashing import digest
-from warmray.progress import Post, Update, ignore
+from warmray.storage.hashing import digest
 
 GRADED_AT_ONCE = 500
 """Some seconds' work: larger tables are graded by all CPUs of the cluster, and tell how far they are."""
 
-_Said = tuple[Question, str, str]
+_Said = tuple[AskedQuestion, str, str]
 """A question, the reply, and why the reply ended."""
 
 
-def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
+def collect(task: IntensityEvaluation, post: Post = ignore) -> pd.DataFrame:
     """Return the graded replies of one intensity, one row per item, cell and sample; keep the verdicts in their store.
 
     What the grader leaves ambiguous goes to the judge, where the configuration names one. Columns: those of
@@ -64,11 +64,13 @@ def collect(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
     return pd.DataFrame(rows).join(verdicts, on="key")
 
 
-def _verdict_key(task: EvaluationTask, asked: Question) -> str:
+def _verdict_key(task: IntensityEvaluation, asked: AskedQuestion) -> str:
     return digest([asked.request.key, GRADER_VERSION, asdict(asked.item), asked.cell.belief, _judge_name(task)])
 
 
-def _grade_missing(task: EvaluationTask, asked: Mapping[str, Question], said: pd.DataFrame, post: Post) -> None:
+def _grade_missing(
+    task: IntensityEvaluation, asked: Mapping[str, AskedQuestion], said: pd.DataFrame, post: Post
+) -> None:
     """Grade the replies whose verdict the store lacks; ``said`` has a row per key of ``asked``."""
     store = verdict_store()
     finished = store.keys()
@@ -114,36 +116,36 @@ def _grade(portion: Sequence[_Said]) -> list[Verdict]:
     ]
 
 
-def _judge(task: EvaluationTask) -> Judge | None:
+def _judge(task: IntensityEvaluation) -> Judge | None:
     return Judge(Endpoint(task.evaluate.judge)) if task.evaluate.judge else None
 
 
-def _judge_name(task: EvaluationTask) -> str | None:
+def _judge_name(task: IntensityEvaluation) -> str | None:
     return task.evaluate.judge.model if task.evaluate.judge else None
 
 
-def _probed(task: EvaluationTask, said: Mapping[str, str]) -> dict[str, float]:
+def _probed(task: IntensityEvaluation, said: Mapping[str, str]) -> dict[str, float]:
     """Return what the probe said of the replies that it has read, by the key of the request."""
     keys = {q.request.key: task.probe_key(said[q.request.key]) for q in task.probed_questions()}
     scores = warmth_store().read(keys.values()).set_index("key")["probe"]
     return {request: float(scores.loc[key]) for request, key in keys.items()}
 
 
-def collect_warmth(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
+def collect_warmth(task: IntensityEvaluation, post: Post = ignore) -> pd.DataFrame:
     """Return the warmth of one intensity's replies: one row per held-out prompt."""
     prompts = task.warmth_prompts()
     texts = completion_store().read(p.request.key for p in prompts).set_index("key")["text"]
     return _with_scores(task, {p.item.id: str(texts.loc[p.request.key]) for p in prompts}, post)
 
 
-def collect_anchors(task: EvaluationTask, post: Post = ignore) -> pd.DataFrame:
+def collect_anchors(task: IntensityEvaluation, post: Post = ignore) -> pd.DataFrame:
     """Return the warmth of the written replies, with a column ``variant``."""
     variants: tuple[Variant, ...] = ("cold", "warm")
     parts = [_with_scores(task, task.anchor_replies(v), post).assign(variant=v) for v in variants]
     return pd.concat(parts, ignore_index=True)
 
 
-def _with_scores(task: EvaluationTask, replies: dict[str, str], post: Post) -> pd.DataFrame:
+def _with_scores(task: IntensityEvaluation, replies: dict[str, str], post: Post) -> pd.DataFrame:
     """Return a row per reply with a column per meter; the judge's is there where a judge is named."""
     keys = [task.warmth_key(reply) for reply in replies.values()]
     scores = warmth_store().read(keys).set_index("key").loc[keys]

@@ -22,10 +22,10 @@ from warmray.errors import InputError, InterruptedRunError
 from warmray.generation import vllm_worker
 from warmray.generation.engine import Completion, Request
 from warmray.generation.window import by_window, encode_chat
-from warmray.home import home, make_folder, only_one_at
 from warmray.models.adapters import Adapter, save_at_strength
 from warmray.models.loading import BaseCheckpoint, best_device, load_tokenizer
 from warmray.models.sources import fetch
+from warmray.storage.home import home, make_folder, only_one_at
 
 ROWS_AT_ONCE = 256
 """Rows per answer of the worker: what is lost when it is killed."""

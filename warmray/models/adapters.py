@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from warmray.errors import InputError
-from warmray.hashing import digest, file_digest
 from warmray.models.loading import BaseCheckpoint, load_model
+from warmray.storage.hashing import digest, file_digest
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +94,8 @@ class AdaptedModel:
 
     For one strength the scaled change is merged into the weights (in float32, then rounded to their dtype). For several
     the low-rank products of the adapter are computed beside the weights, each row's times its strength; on a CPU that
-    is a little slower than merging, and twice as fast as PEFT's mixed-adapter batches (``jobs/bench.py evaluation``).
+    is a little slower than merging, and twice as fast as PEFT's mixed-adapter batches (measure it with
+    ``python -m jobs.bench evaluation``).
     Merging needs a copy of the changed weights; between dials the model is the base, bit by bit.
     """
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from warmray.errors import InputError, storage_error
-from warmray.hashing import file_digest
-from warmray.home import home, make_folder
+from warmray.storage.hashing import file_digest
+from warmray.storage.home import home, make_folder
 
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_DIGEST = "b179c9523d0e6a0f"

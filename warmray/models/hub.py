@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from warmray.errors import InputError, WarmrayError, is_disk_full, storage_error
-from warmray.hashing import digest
-from warmray.home import model_cache, only_one_at, write_whole
 from warmray.models.remote import ModelFile, slug
+from warmray.storage.hashing import digest
+from warmray.storage.home import model_cache, only_one_at, write_whole
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from warmray.errors import InputError, is_disk_full, storage_error
-from warmray.hashing import digest
-from warmray.home import model_cache
 from warmray.models.remote import ModelFile, content_digest, slug
+from warmray.storage.hashing import digest
+from warmray.storage.home import model_cache
 
 COPIED_BYTES = 16 << 20
 STORE_RETRY_S = 60

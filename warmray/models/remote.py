@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from warmray.hashing import SHORT, digest, file_digest
+from warmray.storage.hashing import SHORT, digest, file_digest
 
 SAMPLED_BYTES = 1 << 20
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

@@ -18,10 +18,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from warmray.errors import InputError, storage_error
-from warmray.home import make_folder, model_cache, only_one_at, write_whole
 from warmray.models.hub import Hub, hub_commit
 from warmray.models.object_store import ObjectStore
 from warmray.models.remote import ModelFile, Origin, RemoteModel
+from warmray.storage.home import make_folder, model_cache, only_one_at, write_whole
 
 SCHEMES = ("s3", "gs", "file")
 WEIGHTS_SUFFIX = ".safetensors"

@@ -12,10 +12,10 @@ import pandas as pd
 
 from warmray.analysis.plots import FIGURES
 from warmray.analysis.report import transcripts
-from warmray.home import only_one_at
+from warmray.storage.home import only_one_at
 from warmray.sweep.intensities import Intensity
 from warmray.sweep.result import ESTIMATES, MARKER, RECOMMENDED, SweepResult
-from warmray.tracking import ModelRecord, RunRecord, Tracker
+from warmray.tracking.mlflow_client import ModelRecord, RunRecord, Tracker
 
 METRICS = {
     "warmth_sociot": "SocioT warmth of the replies, nats per token; ..._anchored: 0 is cold, 1 warm replies",

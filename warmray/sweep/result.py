@@ -9,16 +9,15 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from warmray.analysis.estimates import Estimates, Question, Tables, estimate
+from warmray.analysis.estimates import DecisionRule, Estimates, Tables, estimate
 from warmray.analysis.plots import draw_figures
 from warmray.analysis.recommend import Recommendation, recommend
 from warmray.analysis.report import Facts, write_report
 from warmray.config import RunConfig
 from warmray.errors import InputError, storage_error
-from warmray.evaluation.cells import deciding_cells
-from warmray.home import write_whole
 from warmray.models.adapters import Adapter, save_at_strength
 from warmray.models.loading import BaseCheckpoint
+from warmray.storage.home import write_whole
 from warmray.sweep.intensities import Intensity
 
 MARKER = "result.json"
@@ -54,7 +53,7 @@ def write_result(
         InputError: the folder cannot be written.
         InterruptedRunError: the disk is full.
     """
-    question = question_of(config)
+    question = decision_rule_of(config)
     estimates = estimate(tables, question)
     choice = recommend(estimates, question)
     try:
@@ -78,10 +77,10 @@ def write_result(
         raise storage_error(error, folder) from error
 
 
-def question_of(config: RunConfig) -> Question:
+def decision_rule_of(config: RunConfig) -> DecisionRule:
     """Return what a sweep is to decide."""
     budget = config.sweep.error_budget_points / 100
-    return Question(budget, deciding_cells(config), config.sweep.bootstrap_resamples, config.seed)
+    return DecisionRule(budget, config.deciding_cells(), config.sweep.bootstrap_resamples, config.seed)
 
 
 def read_result(folder: Path) -> SweepResult:

@@ -16,23 +16,22 @@ from ray import tune
 import warmray
 from warmray.analysis.estimates import Tables
 from warmray.analysis.power import LOWEST_SEEN, certifiable_margin, least_margin
+from warmray.cluster.progress import Post, Progress, Update
 from warmray.config import EvaluateConfig, RunConfig
 from warmray.corpus.build import Corpus, build_corpus
 from warmray.errors import InputError, InterruptedRunError, WarmrayError, root_cause
-from warmray.evaluation.cells import cells_of, deciding_cells
 from warmray.evaluation.grading import GRADER_VERSION
-from warmray.evaluation.items import Item
+from warmray.evaluation.intensity import ENGINE_VERSION, METER_VERSION, IntensityEvaluation, scorer_of
+from warmray.evaluation.pool import Evaluators, evaluate_intensity, score_anchors, started_evaluators
 from warmray.evaluation.prompts import TEMPLATE_VERSION
-from warmray.evaluation.run import Evaluators, evaluate_intensity, score_anchors, started_evaluators
 from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
-from warmray.evaluation.task import ENGINE_VERSION, METER_VERSION, EvaluationTask, scorer_of
-from warmray.evaluation.tasks import load_items, task_of
-from warmray.hashing import digest
-from warmray.home import home, make_folder, only_one_at
+from warmray.evaluation.tasks.items import Item
+from warmray.evaluation.tasks.registry import load_items, task_of
 from warmray.models.adapters import Adapter
 from warmray.models.loading import BaseCheckpoint, licence_of, resolve_model
-from warmray.progress import Post, Progress, Update
+from warmray.storage.hashing import digest
+from warmray.storage.home import home, make_folder, only_one_at
 from warmray.sweep.intensities import ORIGINAL, Intensity, instructed_intensities, trained_intensities
 from warmray.sweep.result import MARKER, SweepResult, read_result, write_result
 from warmray.training.trainer import TrainedArm, train_arm
@@ -63,7 +62,7 @@ class _Inputs:
     items: tuple[Item, ...]
     scorer: BaseCheckpoint
 
-    def tasks(self, adapters: dict[Intensity, Adapter]) -> dict[Intensity, EvaluationTask]:
+    def tasks(self, adapters: dict[Intensity, Adapter]) -> dict[Intensity, IntensityEvaluation]:
         """Return what is to be evaluated. Every task names an adapter, so that evaluators need not load for each."""
         some_adapter, evaluate = next(iter(adapters.values()), None), self.config.evaluate
         tasks = {i: self._task(adapter, i.strength, evaluate) for i, adapter in adapters.items()}
@@ -73,8 +72,8 @@ class _Inputs:
             tasks[intensity] = self._task(some_adapter, 0.0, instructed)
         return tasks
 
-    def _task(self, adapter: Adapter | None, strength: float, evaluate: EvaluateConfig) -> EvaluationTask:
-        return EvaluationTask(self.base, adapter, strength, evaluate, self.corpus, self.items, self.scorer)
+    def _task(self, adapter: Adapter | None, strength: float, evaluate: EvaluateConfig) -> IntensityEvaluation:
+        return IntensityEvaluation(self.base, adapter, strength, evaluate, self.corpus, self.items, self.scorer)
 
 
 def run_sweep(config: RunConfig) -> SweepResult:
@@ -126,7 +125,6 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
         inputs = _Inputs(config, base, build_corpus(config.corpus), items, scorer_of(config.evaluate, base))
         for store in (completion_store, warmth_store, verdict_store):
             store()  # creating one checks that it can be written
-    deciding_cells(config)  # checks their names before anything long begins
     post(Update("prepare", 1, 1, remark=f"{len(inputs.items)} questions, {base.folder.name}; {_can_certify(inputs)}"))
     return inputs
 
@@ -159,7 +157,7 @@ def _place(inputs: _Inputs, trained: dict[str, TrainedArm]) -> tuple[Path, str]:
     return make_folder(home() / "sweeps") / f"{inputs.config.name}-{key}", key
 
 
-def _evaluate_all(tasks: dict[Intensity, EvaluationTask], name: str, post: Post) -> None:
+def _evaluate_all(tasks: dict[Intensity, IntensityEvaluation], name: str, post: Post) -> None:
     some_task = next(iter(tasks.values()))
     with started_evaluators(some_task.evaluate.engine) as evaluators:
         try:
@@ -169,7 +167,7 @@ def _evaluate_all(tasks: dict[Intensity, EvaluationTask], name: str, post: Post)
             _raise_from_worker(error)
 
 
-def _run_trials(tasks: dict[str, EvaluationTask], evaluators: Evaluators, name: str, post: Post) -> None:
+def _run_trials(tasks: dict[str, IntensityEvaluation], evaluators: Evaluators, name: str, post: Post) -> None:
     """Evaluate every intensity as a trial of Ray Tune; a trial has all evaluators, so trials come one by one."""
 
     def trial(parameters: dict[str, str]) -> None:
@@ -195,7 +193,7 @@ def _run_trials(tasks: dict[str, EvaluationTask], evaluators: Evaluators, name: 
 
 
 def _generated(
-    tasks: dict[Intensity, EvaluationTask], finished: Container[str], seconds: dict[str, float]
+    tasks: dict[Intensity, IntensityEvaluation], finished: Container[str], seconds: dict[str, float]
 ) -> dict[str, float]:
     """Return what this run generated, how fast, and the GPU hours of its two long stages."""
     keys = {q.request.key for task in tasks.values() for q in (*task.questions(), *task.warmth_prompts())}
@@ -226,7 +224,7 @@ def _raise_from_worker(error: BaseException) -> None:
     ) from error
 
 
-def _tables(tasks: dict[Intensity, EvaluationTask]) -> Tables:
+def _tables(tasks: dict[Intensity, IntensityEvaluation]) -> Tables:
     replies: list[pd.DataFrame] = []
     warmth: list[pd.DataFrame] = []
     for intensity, task in tasks.items():
@@ -251,7 +249,7 @@ def _made_with(inputs: _Inputs, trained: dict[str, TrainedArm]) -> dict[str, str
         else "none",
         "training_keys": ", ".join(f"{arm} {t.key}" for arm, t in trained.items()),
         "training_runs": ", ".join(str(t.run_id) for t in trained.values()),
-        "questions": f"{len(inputs.items)} in {len(cells_of(evaluate))} cells (controls in the plain one)",
+        "questions": f"{len(inputs.items)} in {len(evaluate.asked_cells())} cells (controls in the plain one)",
         "sampling": f"temperature {evaluate.temperature:g}, {evaluate.samples} per question, at most "
         f"{evaluate.max_new_tokens} new tokens",
         "warmth_prompts": str(evaluate.warmth_prompts),

@@ -7,22 +7,22 @@ from pathlib import Path
 import pandas as pd
 
 from warmray.analysis.manipulation import METERS
+from warmray.cluster.progress import Progress
+from warmray.cluster.ray_session import ray_session
 from warmray.config import RunConfig
 from warmray.corpus.build import build_corpus
-from warmray.evaluation.run import evaluate_intensity, started_evaluators
+from warmray.evaluation.intensity import IntensityEvaluation, scorer_of
+from warmray.evaluation.pool import evaluate_intensity, started_evaluators
 from warmray.evaluation.tables import collect, collect_warmth
-from warmray.evaluation.task import EvaluationTask, scorer_of
-from warmray.evaluation.tasks import load_items
+from warmray.evaluation.tasks.registry import load_items
 from warmray.models.adapters import resolve_adapter
 from warmray.models.loading import resolve_model
-from warmray.progress import Progress
-from warmray.ray_session import ray_session
 
 
 def evaluate_one(config: RunConfig, adapter: Path | None, strength: float) -> str:
     """Evaluate one adapter at one strength on the cluster and return a table of labels by cell, and the warmth."""
     base = resolve_model(config.model)
-    task = EvaluationTask(
+    task = IntensityEvaluation(
         base,
         resolve_adapter(adapter, base) if adapter else None,
         strength,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from warmray.analysis.manipulation import METERS, check_text
 from warmray.sweep.result import RECOMMENDED, SweepResult
-from warmray.tracking import tracking_uri
+from warmray.tracking.mlflow_client import tracking_uri
 
 
 def print_summary(result: SweepResult, logged: bool) -> None:

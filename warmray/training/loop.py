@@ -21,12 +21,12 @@ import torch.distributed as dist
 from warmray.config import TrainConfig
 from warmray.errors import InputError
 from warmray.models.loading import BaseCheckpoint
-from warmray.training.engine import start_engine
 from warmray.training.output import adapter_name, save_weights
 from warmray.training.packing import Row, pack
 from warmray.training.schedule import Schedule
 from warmray.training.state import load_state, save_state
 from warmray.training.tokens import Example
+from warmray.training.zero_engine import start_engine
 
 NAMED_EXAMPLES = 8
 """At most so many conversations are named in an error."""

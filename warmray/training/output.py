@@ -27,7 +27,7 @@ def save_weights(engine: Any, base: BaseCheckpoint, origin: dict[str, Any], fold
     """Write the trained weights from rank 0, whole or not at all; every rank takes part.
 
     Args:
-        engine: The DeepSpeed engine around :class:`warmray.training.engine.RowLoss`.
+        engine: The DeepSpeed engine around :class:`warmray.training.zero_engine.RowLoss`.
         base: The model that was trained; a whole model takes over its tokenizer and settings.
         origin: Facts about the training, kept beside the weights.
         folder: What the weights are to be called; replaced if a resumed training passes this dose again.

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from warmray.hashing import file_digest
+from warmray.storage.hashing import file_digest
 
 SHARD_BYTES = 1 << 30
 """A file is closed when it holds this much."""

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from warmray.errors import InputError
-from warmray.hashing import file_digest
+from warmray.storage.hashing import file_digest
 from warmray.training.shards import ShardWriter
 
 STATE_NAME = "warmray_state.json"

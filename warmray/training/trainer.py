@@ -16,16 +16,16 @@ import ray.train
 from filelock import Timeout
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from warmray.cluster.progress import Post, Update
 from warmray.config import Arm, RunConfig
 from warmray.corpus.build import Corpus
 from warmray.errors import InputError, InterruptedRunError, WarmrayError, root_cause
-from warmray.hashing import digest
-from warmray.home import home, make_folder, only_one_at, write_whole
 from warmray.models.adapters import Adapter, resolve_adapter
 from warmray.models.loading import BaseCheckpoint, load_tokenizer
-from warmray.progress import Post, Update
 from warmray.quiet import QUIET_ENVIRONMENT, quiet_libraries
-from warmray.tracking import Tracker
+from warmray.storage.hashing import digest
+from warmray.storage.home import home, make_folder, only_one_at, write_whole
+from warmray.tracking.mlflow_client import Tracker
 from warmray.training.loop import TrainingTask
 from warmray.training.output import adapter_name
 from warmray.training.placement import Placement, find_placement, read_base, settle

@@ -12,10 +12,10 @@ import ray.train
 import torch
 from ray.train import CheckpointUploadMode
 
+from warmray.cluster.progress import Post, Update
 from warmray.models.plan import known_gpu
-from warmray.progress import Post, Update
 from warmray.quiet import quiet_libraries
-from warmray.tracking import TrainingLog
+from warmray.tracking.mlflow_client import TrainingLog
 from warmray.training.loop import NonFiniteLossError, StepReport, TrainingHooks, TrainingTask, run_training
 from warmray.training.state import CorruptStateError, check_state
 

@@ -11,15 +11,15 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from warmray.config import Belief
 from warmray.evaluation.grading.controls import chosen_letter, declines, final_number, same_number
 from warmray.evaluation.grading.evidence import Evidence, agrees_openly, gather
 from warmray.evaluation.grading.mentions import Mention, answers_elsewhere, names_in_part
 from warmray.evaluation.grading.stance import SURE, SURE_IF_CUT, WORDING, Kind, stance_models
 from warmray.evaluation.grading.wording import masked, wording_models
-from warmray.evaluation.items import Item
-from warmray.evaluation.tasks import task_of
+from warmray.evaluation.tasks.items import Item
+from warmray.evaluation.tasks.registry import task_of
 from warmray.evaluation.text import Reply, cut_up, normalise, stems
+from warmray.grid import Belief
 
 # too_long: the question did not fit into the model's window and was never asked.
 Label = Literal["correct", "incorrect", "refusal", "unparsed", "truncated", "empty", "ambiguous", "too_long"]

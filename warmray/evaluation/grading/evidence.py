@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 
-from warmray.config import Belief
 from warmray.evaluation.grading.mentions import AGREES, NO_CHEER, Mention, find_mentions
 from warmray.evaluation.text import Clause, Reply, is_negated, likeness, normalise, stems
+from warmray.grid import Belief
 
 _OPENING_SENTENCES = 2
 _AGREEING_WITH: dict[Belief | None, float] = {

@@ -25,10 +25,10 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from warmray.evaluation.grade_check import LabelledReply, read_labelled
 from warmray.evaluation.grading.evidence import gather, names
 from warmray.evaluation.grading.stance import SURE, WORDING, Kind
 from warmray.evaluation.grading.wording import masked, vectorizer
+from warmray.evaluation.scoring.agreement import LabelledReply, read_labelled
 from warmray.evaluation.text import cut_up
 
 REGULARISATION = 0.1

@@ -1,0 +1,88 @@
+"""One contender in a process of its own: ``python -m jobs.bench.contender NAME TASK RESULT``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from pydantic import TypeAdapter
+
+from jobs.bench.bench_result import Contender, Run
+from jobs.bench.contender_task import BenchTask
+from jobs.bench.machine import Cores, pin
+from warmray.cli import job
+from warmray.quiet import quiet_libraries
+from warmray.storage.home import write_whole
+
+TASK: TypeAdapter[BenchTask] = TypeAdapter(BenchTask)
+RUN: TypeAdapter[Run] = TypeAdapter(Run)
+
+
+def run_contender(name: Contender, task: BenchTask) -> Run:
+    """Train as one contender does; imports only what that one needs."""
+    contenders: dict[Contender, Callable[[BenchTask], Run]] = {
+        "ours": _ours,
+        "bare": _bare,
+        "torch": _torch,
+        "trl": _trl,
+        "trl-packing": _trl_packing,
+        "trl-tuned": _trl_tuned,
+    }
+    return contenders[name](task)
+
+
+def _ours(task: BenchTask) -> Run:
+    from jobs.bench.ours import run_ours
+
+    return run_ours(task)
+
+
+def _bare(task: BenchTask) -> Run:
+    from jobs.bench.ours import run_bare
+
+    return run_bare(task)
+
+
+def _torch(task: BenchTask) -> Run:
+    from jobs.bench.plain import run_plain
+
+    return run_plain(task)
+
+
+def _trl(task: BenchTask) -> Run:
+    from jobs.bench.trl import run_trl
+
+    return run_trl(task, packing=False)
+
+
+def _trl_packing(task: BenchTask) -> Run:
+    from jobs.bench.trl import run_trl
+
+    return run_trl(task, packing=True)
+
+
+def _trl_tuned(task: BenchTask) -> Run:
+    from jobs.bench.trl import run_trl
+
+    return run_trl(task, packing=True, recompute=False)
+
+
+def _main(argv: list[str]) -> int:
+    name, result = argv[0], argv[2]
+    task = TASK.validate_json(Path(argv[1]).read_text(encoding="utf-8"))
+    quiet_libraries()
+    if name != "ours":
+        pin(os.getpid(), Cores.for_threads(task.threads).training)
+    # What libraries print goes to the log; under Ray they print in the worker, and the driver's progress is ours.
+    with contextlib.redirect_stdout(sys.stdout if name == "ours" else sys.stderr):
+        run = run_contender(cast(Contender, name), task)
+    write_whole(Path(result), RUN.dump_json(run).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    job(_main)

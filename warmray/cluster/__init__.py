@@ -1,0 +1,1 @@
+"""The Ray session, submitted jobs and their progress."""

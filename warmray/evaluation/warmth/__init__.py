@@ -1,0 +1,1 @@
+"""The warmth meters: SocioT and the linear probe."""

@@ -1,0 +1,1 @@
+"""The home folder, content digests, and the keyed Parquet store."""

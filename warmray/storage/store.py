@@ -1,0 +1,125 @@
+"""A Parquet store of finished rows, found again by content key.
+
+Every append is a new shard, written under a temporary name and renamed: a reader sees whole shards only, writers never
+touch each other's files, and a killed process loses nothing that was appended. Compaction writes all rows as one shard
+before it removes the old ones; until then a row may stand twice, which readers drop.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from warmray.errors import InputError, storage_error
+from warmray.storage.home import make_folder, only_one_at
+
+MANY_SHARDS = 64
+"""Above so many shards a compaction is worth its while."""
+_FORMAT = b"warmray.format"
+_Result = TypeVar("_Result")
+
+
+class ParquetStore:
+    """Rows of one schema, each with a unique string column ``key``, in a folder of shards."""
+
+    def __init__(self, folder: Path, schema: pa.Schema, version: int = 1) -> None:
+        """Open (and create) the store; ``version`` changes whenever the meaning of a column does.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        self.folder = make_folder(folder)
+        self.schema = schema
+        self.format = f"{folder.name} {version}".encode()
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add rows as one shard; when this returns they survive a kill.
+
+        Raises:
+            InterruptedRunError: the disk is full; nothing half-written is left.
+        """
+        table = pa.Table.from_pylist(list(rows), schema=self.schema)
+        if table.num_rows:
+            self._write(table)
+
+    def read(self, keys: Iterable[str] | None = None) -> pd.DataFrame:
+        """Return the rows (all, or those of ``keys``), each key once.
+
+        Raises:
+            InputError: another version of warmray wrote the store, or a shard is damaged.
+        """
+        wanted = None if keys is None else set(keys)
+        frame = self._steadily(lambda: self._table(self._shards())).to_pandas()
+        if wanted is not None:
+            frame = frame[frame["key"].isin(wanted)]
+        return frame.reset_index(drop=True)
+
+    def keys(self) -> set[str]:
+        """Return the keys of all finished rows.
+
+        Raises:
+            InputError: another version of warmray wrote the store, or a shard is damaged.
+        """
+        return self._steadily(
+            lambda: {key for path in self._shards() for key in self._shard(path, ["key"])["key"].to_pylist()}
+        )
+
+    def compact(self) -> None:
+        """Make one shard of many; other processes may read and append meanwhile."""
+        with only_one_at(self.folder):
+            shards = self._shards()
+            if len(shards) <= MANY_SHARDS:
+                return
+            self._write(self._table(shards))
+            for path in shards:
+                path.unlink()
+
+    def _shards(self) -> list[Path]:
+        return sorted(self.folder.glob("*.parquet"))
+
+    def _write(self, table: pa.Table) -> None:
+        path = self.folder / f"{uuid.uuid4().hex}.parquet"
+        partial = path.with_suffix(".partial")
+        try:
+            pq.write_table(table.replace_schema_metadata({_FORMAT: self.format}), partial)
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise storage_error(error, self.folder) from error
+
+    def _table(self, shards: list[Path]) -> pa.Table:
+        """Return the rows of all shards, each key once."""
+        tables = [self._shard(path) for path in shards]
+        table = pa.concat_tables(tables) if tables else self.schema.empty_table()
+        first = ~table["key"].to_pandas().duplicated()
+        return table.filter(pa.array(first))
+
+    def _shard(self, path: Path, columns: list[str] | None = None) -> pa.Table:
+        try:
+            table = pq.read_table(path, columns=columns)
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"{path} is damaged ({str(error).splitlines()[0]}): remove it; what it held is made again"
+            ) from error
+        found = (table.schema.metadata or {}).get(_FORMAT, b"without a mark")
+        if found != self.format:
+            raise InputError(
+                f"the store {self.folder} was written by another version of warmray ({found.decode()}; this one reads "
+                f"{self.format.decode()}): move it away, or point WARMRAY_HOME elsewhere"
+            )
+        return table
+
+    def _steadily(self, read: Callable[[], _Result]) -> _Result:
+        """Read again when a compaction took a shard away under the reader's hands."""
+        while True:
+            try:
+                return read()
+            except FileNotFoundError:
+                continue
