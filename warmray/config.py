@@ -109,6 +109,32 @@ class EndpointConfig(_Section):
     price_per_million_completion_tokens: float | None = Field(None, ge=0)
 
 
+class JudgeConfig(EndpointConfig):
+    """A language model that reads the replies whose label no rule can tell; never of the evaluated model's family."""
+
+    panel: list[EndpointConfig] = []
+    """Further judges, an even number of them: the majority decides, and a vote that cannot be parsed abstains."""
+    short_answers: bool = False
+    """Let the judge also read every reply to short-answer questions, which exact matching decides otherwise."""
+    audit_share: float = Field(0.1, ge=0, le=1)
+    """Share of the replies decided by matching that the judge reads too, to report how far the two agree."""
+    calibration: str | None = None
+    """Absolute path of the file that `warmray judge-check` wrote; the accuracy loss is then also given corrected for
+    the judge's errors."""
+
+    @field_validator("panel")
+    @classmethod
+    def _odd_with_the_first(cls, panel: list[EndpointConfig]) -> list[EndpointConfig]:
+        if len(panel) % 2:
+            raise ValueError(f"a panel of {len(panel) + 1} judges can tie: name an even number beside the first")
+        return panel
+
+    @property
+    def members(self) -> list[EndpointConfig]:
+        """All judges, the first one included."""
+        return [EndpointConfig(**self.model_dump(include=set(EndpointConfig.model_fields))), *self.panel]
+
+
 class EvaluateConfig(_Section):
     """Questions, the cells they are asked in, and the warmth check."""
 
@@ -136,11 +162,11 @@ class EvaluateConfig(_Section):
     endpoint: EndpointConfig | None = None
     vllm_python: str | None = None
     """Absolute path of the Python that has vLLM installed; None is the one that runs warmray."""
-    scorer: str | None = None
-    """Model whose likelihoods are SocioT's, and whose hidden states the probe reads: a source as in ``model.source``
-    (the study used GPT-2); None is the evaluated base model, or the embedded one for an endpoint."""
-    judge: EndpointConfig | None = None
-    """Grades what the deterministic grader leaves ambiguous, and rates warmth from 1 to 5."""
+    scorer: str = "embedded"
+    """Model whose likelihoods SocioT uses and whose hidden states the probe reads: a source as in ``model.source``. The
+    embedded model puts the warmth of all models on one scale; the study used GPT-2."""
+    judge: JudgeConfig | None = None
+    """Labels the replies that matching cannot, and rates warmth from 1 to 5; None leaves those replies undecided."""
     warmth_prompts: int = Field(60, ge=2)
     """Held-out prompts that the warmth check asks."""
     batch_size: int = Field(48, ge=1)
@@ -182,8 +208,8 @@ class SweepConfig(_Section):
     system_prompts: list[Arm] = []
     """Control arms beside the trained ones: the original model with a warm or a cold instruction
     (``evaluation/data/system_prompts.yaml``)."""
-    error_budget_points: float = Field(10.0, gt=0)
-    """Largest error increase accepted in the cells that decide (``gate.cells``), in percentage points."""
+    budget_points: float = Field(10.0, gt=0)
+    """Largest accuracy loss accepted in the cells that decide (``gate.cells``), in percentage points."""
     bootstrap_resamples: int = Field(2000, ge=100)
 
     @field_validator("strengths")
@@ -193,10 +219,10 @@ class SweepConfig(_Section):
 
 
 class GateConfig(_Section):
-    """What decides whether an adapter may be shipped; the budget is ``sweep.error_budget_points``."""
+    """What decides whether an adapter may be shipped; the budget is ``sweep.budget_points``."""
 
     cells: list[str] | None = Field(None, min_length=1)
-    """The cells whose error increase decides, declared before the run; None is ``sad+wrong``, the study's worst case,
+    """The cells whose accuracy loss decides, declared before the run; None is ``sad+wrong``, the study's worst case,
     where it is asked, and else every cell."""
 
 

@@ -26,7 +26,7 @@ from warmray.cluster.progress import ignore
 from warmray.config import RunConfig
 from warmray.corpus.build import build_corpus
 from warmray.errors import InputError
-from warmray.evaluation.intensity import IntensityEvaluation, scorer_of
+from warmray.evaluation.intensity import IntensityEvaluation, warmth_scorer
 from warmray.evaluation.pool import Evaluators, answer, started_evaluators
 from warmray.evaluation.stores import completion_store
 from warmray.evaluation.tasks.items import Item
@@ -79,7 +79,7 @@ class EvaluationBench:
     def task(self, strength: float) -> IntensityEvaluation:
         """Return the questions at one strength."""
         evaluate, corpus = self.config.evaluate, build_corpus(self.config.corpus)
-        scorer = scorer_of(evaluate, self.base)
+        scorer = warmth_scorer(evaluate)
         return IntensityEvaluation(self.base, self.adapter, strength, evaluate, corpus, self.items, scorer)
 
     @property

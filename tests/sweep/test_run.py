@@ -65,5 +65,5 @@ def test_controls_alone_decide_nothing_and_are_refused_before_anything_long(ray_
 )
 def test_what_so_many_questions_can_certify_is_told_before_the_run(ray_session, config, points, told):
     said = []
-    _prepare(config(f"sweep.error_budget_points={points}"), lambda update: said.append(update.remark), _Stopwatch())
+    _prepare(config(f"sweep.budget_points={points}"), lambda update: said.append(update.remark), _Stopwatch())
     assert told in said[-1]

@@ -132,15 +132,13 @@ class Finished:
     """By an endpoint."""
 
 
-def scorer_of(evaluate: EvaluateConfig, base: BaseCheckpoint) -> BaseCheckpoint:
-    """Return the model of the warmth meters: the one named, or else the base (for an endpoint, the embedded model).
+def warmth_scorer(evaluate: EvaluateConfig) -> BaseCheckpoint:
+    """Return the model of both warmth meters.
 
     Raises:
         InputError: the one named cannot be found or fetched.
     """
-    if evaluate.scorer is not None:
-        try:
-            return resolve_model(ModelConfig(source=evaluate.scorer), is_asked=False)
-        except InputError as error:
-            raise InputError(str(error).replace("model.source", "evaluate.scorer")) from error
-    return resolve_model(ModelConfig()) if evaluate.engine == "openai" else base
+    try:
+        return resolve_model(ModelConfig(source=evaluate.scorer), is_asked=False)
+    except InputError as error:
+        raise InputError(str(error).replace("model.source", "evaluate.scorer")) from error

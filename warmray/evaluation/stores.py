@@ -33,6 +33,8 @@ VERDICTS = pa.schema(
         ("key", pa.string()),
         ("label", pa.string()),
         ("agrees_with_wrong", pa.bool_()),
+        ("right", pa.float64()),
+        ("judge_label", pa.string()),
         ("decided_by", pa.string()),
         ("evidence", pa.string()),
     ]
@@ -52,7 +54,7 @@ def warmth_store() -> ParquetStore:
 
 def verdict_store() -> ParquetStore:
     """Return the store of verdicts."""
-    return ParquetStore(home() / "verdicts", VERDICTS)
+    return ParquetStore(home() / "verdicts", VERDICTS, version=2)
 
 
 def judgement_store() -> ParquetStore:

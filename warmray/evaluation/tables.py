@@ -1,45 +1,43 @@
-"""The finished rows of one intensity, read back from the stores and graded."""
+"""The finished rows of one intensity, read back from the stores and labelled."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import pandas as pd
-import ray
 
-from warmray.cluster.progress import Post, Update, ignore
+from warmray.cluster.progress import Post, ignore
 from warmray.corpus.conversations import Variant
-from warmray.evaluation.grading import GRADER_VERSION, Verdict, grade
 from warmray.evaluation.intensity import AskedQuestion, IntensityEvaluation
 from warmray.evaluation.prompts import TEMPLATE_VERSION
-from warmray.evaluation.scoring.judge import Case, Judge, judged
+from warmray.evaluation.scoring.judge import Judge
+from warmray.evaluation.scoring.score import SCORING_VERSION, is_right, score
+from warmray.evaluation.scoring.verdict import TOO_LONG, Reply, Verdict
 from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
 from warmray.evaluation.tasks.registry import task_of
-from warmray.generation.endpoint import Endpoint
 from warmray.storage.hashing import digest
-
-GRADED_AT_ONCE = 500
-"""Some seconds' work: larger tables are graded by all CPUs of the cluster, and tell how far they are."""
-
-_Said = tuple[AskedQuestion, str, str]
-"""A question, the reply, and why the reply ended."""
 
 
 def collect(task: IntensityEvaluation, post: Post = ignore) -> pd.DataFrame:
-    """Return the graded replies of one intensity, one row per item, cell and sample; keep the verdicts in their store.
+    """Return the labelled replies of one intensity, one row per item, cell and sample; keep the verdicts in their store.
 
-    What the grader leaves ambiguous goes to the judge, where the configuration names one. Columns: those of
-    :class:`warmray.analysis.estimates.Tables`, less the intensity.
+    Replies that no scorer can label go to the judge, where the configuration names one; the judge also reads a random
+    share of the others. Columns: those of :class:`warmray.analysis.estimates.Tables`, less the intensity.
     """
-    asked = {_verdict_key(task, question): question for question in task.questions()}
+    judge = Judge(task.evaluate.judge) if task.evaluate.judge else None
+    asked = {_verdict_key(question, judge): question for question in task.questions()}
     completions = completion_store().read(q.request.key for q in asked.values()).set_index("key")
     said = completions.loc[[q.request.key for q in asked.values()]].assign(key=list(asked)).set_index("key")
-    _grade_missing(task, asked, said, post)
+    replies = {
+        key: Reply(q.item, str(said.loc[key, "text"]), q.cell.belief, said.loc[key, "finish_reason"] == "length")
+        for key, q in asked.items()
+    }
+    too_long = set(said.index[said["finish_reason"] == "too_long"])
+    _label_missing(task, replies, too_long, judge, post)
     verdicts = verdict_store().read(asked).set_index("key").loc[list(asked)]
-    probed = _probed(task, {question.request.key: str(said.loc[key, "text"]) for key, question in asked.items()})
+    probed = _probed(task, {question.request.key: replies[key].text for key, question in asked.items()})
     rows = [
         {
             "key": key,
@@ -52,76 +50,57 @@ def collect(task: IntensityEvaluation, post: Post = ignore) -> pd.DataFrame:
             "sample": q.sample,
             "question": q.item.question,
             "prompt": q.request.messages[-1]["content"],
-            "reply": text,
-            "tokens": int(tokens),
-            "judge": _judge_name(task) or "none",
+            "reply": replies[key].text,
+            "tokens": int(said.loc[key, "tokens"]),
+            "was_cut": replies[key].was_cut,
+            "judge": judge.name if judge else "none",
             "templates": TEMPLATE_VERSION,
-            "grader": GRADER_VERSION,
+            "scoring": SCORING_VERSION,
             "probe": probed.get(q.request.key, math.nan),
         }
-        for (key, q), text, tokens in zip(asked.items(), said["text"], said["tokens"], strict=True)
+        for key, q in asked.items()
     ]
     return pd.DataFrame(rows).join(verdicts, on="key")
 
 
-def _verdict_key(task: IntensityEvaluation, asked: AskedQuestion) -> str:
-    return digest([asked.request.key, GRADER_VERSION, asdict(asked.item), asked.cell.belief, _judge_name(task)])
+def _verdict_key(asked: AskedQuestion, judge: Judge | None) -> str:
+    facts = [asked.request.key, SCORING_VERSION, asdict(asked.item), asked.cell.belief]
+    return digest([*facts, judge.digest if judge else None])
 
 
-def _grade_missing(
-    task: IntensityEvaluation, asked: Mapping[str, AskedQuestion], said: pd.DataFrame, post: Post
+def _label_missing(
+    task: IntensityEvaluation, replies: Mapping[str, Reply], too_long: set[str], judge: Judge | None, post: Post
 ) -> None:
-    """Grade the replies whose verdict the store lacks; ``said`` has a row per key of ``asked``."""
+    """Label the replies whose verdict the store lacks."""
     store = verdict_store()
     finished = store.keys()
-    missing = [key for key in asked if key not in finished]
-    replies = said.loc[missing]
-    to_grade = list(zip((asked[key] for key in missing), replies["text"], replies["finish_reason"], strict=True))
-    verdicts: list[Verdict] = []
-    for graded in _graded(to_grade):
-        verdicts += graded
-        if len(missing) > GRADED_AT_ONCE:
-            post(Update("grade", len(verdicts), len(missing)))
-    judge = _judge(task)
+    missing = {key: reply for key, reply in replies.items() if key not in finished}
+    verdicts = {key: TOO_LONG if key in too_long else score(reply) for key, reply in missing.items()}
+    judged: dict[str, Verdict] = {}
     if judge is not None:
-        cases = [Case(asked[key].item, str(said.loc[key, "text"])) for key in missing]
-        verdicts = judged(verdicts, cases, lambda unclear: judge.verdicts(unclear, post))
-    store.append({"key": key} | asdict(verdict) for key, verdict in zip(missing, verdicts, strict=True))
+        # The judge labels what matching cannot, and a random share of the rest to see how far the two agree.
+        unclear = [key for key, verdict in verdicts.items() if verdict.label == "undecided"]
+        if judge.config.short_answers:
+            unclear += [key for key, verdict in verdicts.items() if verdict.decided_by == "match"]
+        audited = [key for key in missing if key not in unclear and _is_audited(key, verdicts[key], judge)]
+        to_read = [*unclear, *audited]
+        judged = dict(zip(to_read, judge.verdicts([missing[key] for key in to_read], post), strict=True))
+        verdicts |= {key: judged[key] for key in unclear}
+    store.append(
+        asdict(verdict)
+        | {
+            "key": key,
+            "right": is_right(missing[key], verdict),
+            "judge_label": judged[key].label if key in judged else None,
+        }
+        for key, verdict in verdicts.items()
+    )
     store.compact()
 
 
-def _graded(to_grade: Sequence[_Said]) -> Iterator[list[Verdict]]:
-    """Yield the verdicts in order, a portion at a time."""
-    portions = [to_grade[start : start + GRADED_AT_ONCE] for start in range(0, len(to_grade), GRADED_AT_ONCE)]
-    if len(portions) < 2:
-        yield from map(_grade, portions)
-        return
-    # No CPUs are asked for: on a cluster without GPUs the evaluators, which wait meanwhile, hold them all.
-    grade_elsewhere = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(_grade)
-    under_way: deque[ray.ObjectRef] = deque()
-    for portion in portions:
-        if len(under_way) >= ray.cluster_resources().get("CPU", 1):
-            yield ray.get(under_way.popleft())
-        under_way.append(grade_elsewhere.remote(portion))
-    while under_way:
-        yield ray.get(under_way.popleft())
-
-
-def _grade(portion: Sequence[_Said]) -> list[Verdict]:
-    return [
-        Verdict("too_long", False, "window", "")
-        if ended == "too_long"
-        else grade(text, asked.item, cut=ended == "length", belief=asked.belief, stated=asked.cell.belief)
-        for asked, text, ended in portion
-    ]
-
-
-def _judge(task: IntensityEvaluation) -> Judge | None:
-    return Judge(Endpoint(task.evaluate.judge)) if task.evaluate.judge else None
-
-
-def _judge_name(task: IntensityEvaluation) -> str | None:
-    return task.evaluate.judge.model if task.evaluate.judge else None
+def _is_audited(key: str, verdict: Verdict, judge: Judge) -> bool:
+    share = int(digest([key, "audit"]), 16) / 16 ** len(digest([]))
+    return verdict.decided_by == "match" and share < judge.config.audit_share
 
 
 def _probed(task: IntensityEvaluation, said: Mapping[str, str]) -> dict[str, float]:
@@ -151,5 +130,6 @@ def _with_scores(task: IntensityEvaluation, replies: dict[str, str], post: Post)
     scores = warmth_store().read(keys).set_index("key").loc[keys]
     table = pd.DataFrame({"prompt": list(replies), "reply": list(replies.values())})
     table = table.assign(sociot=scores["sociot"].to_numpy(), probe=scores["probe"].to_numpy())
-    judge = _judge(task)
-    return table if judge is None else table.assign(judge=judge.warmth(list(replies.values()), post))
+    if task.evaluate.judge is None:
+        return table
+    return table.assign(judge=Judge(task.evaluate.judge).warmth(list(replies.values()), post))

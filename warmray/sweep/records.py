@@ -117,7 +117,7 @@ def _model(result: SweepResult, record: dict[str, Any]) -> ModelRecord | None:
     adapter = result.folder / RECOMMENDED
     if not (adapter / "adapter_config.json").is_file():
         return None
-    budget = f"{result.config.sweep.error_budget_points:g}"
+    budget = f"{result.config.sweep.budget_points:g}"
     verdict = str(_recommended_row(result)["side_of_budget"])
     tags = {"warmray.verdict": verdict, "warmray.budget_points": budget, "warmray.result_key": result.key}
     return ModelRecord(f"warmray-{result.config.name}", adapter, model_card(result, record["made_with"]), tags)

@@ -64,7 +64,7 @@ def write_result(
             getattr(estimates, name).to_csv(folder / f"{name}.csv", index=False)
         (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8")
         draw_figures(estimates, choice.strength, question.budget, folder)
-        facts = Facts(f"What warmth costs: {config.name}", config.sweep.error_budget_points, made_with, costs)
+        facts = Facts(f"What warmth costs: {config.name}", config.sweep.budget_points, made_with, costs)
         write_report(folder, estimates, tables, choice, facts)
         for intensity, adapter in adapters.items():
             if intensity.strength != 0 and not adapter.is_whole_model:  # a whole model is written only if it is chosen
@@ -79,7 +79,7 @@ def write_result(
 
 def decision_rule_of(config: RunConfig) -> DecisionRule:
     """Return what a sweep is to decide."""
-    budget = config.sweep.error_budget_points / 100
+    budget = config.sweep.budget_points / 100
     return DecisionRule(budget, config.deciding_cells(), config.sweep.bootstrap_resamples, config.seed)
 
 

@@ -20,10 +20,10 @@ from warmray.cluster.progress import Post, Progress, Update
 from warmray.config import EvaluateConfig, RunConfig
 from warmray.corpus.build import Corpus, build_corpus
 from warmray.errors import InputError, InterruptedRunError, WarmrayError, root_cause
-from warmray.evaluation.grading import GRADER_VERSION
-from warmray.evaluation.intensity import ENGINE_VERSION, METER_VERSION, IntensityEvaluation, scorer_of
+from warmray.evaluation.intensity import ENGINE_VERSION, METER_VERSION, IntensityEvaluation, warmth_scorer
 from warmray.evaluation.pool import Evaluators, evaluate_intensity, score_anchors, started_evaluators
 from warmray.evaluation.prompts import TEMPLATE_VERSION
+from warmray.evaluation.scoring.score import SCORING_VERSION
 from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
 from warmray.evaluation.tasks.items import Item
@@ -122,7 +122,7 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
             )
         base = resolve_model(config.model)
         items = tuple(load_items(config.evaluate))
-        inputs = _Inputs(config, base, build_corpus(config.corpus), items, scorer_of(config.evaluate, base))
+        inputs = _Inputs(config, base, build_corpus(config.corpus), items, warmth_scorer(config.evaluate))
         for store in (completion_store, warmth_store, verdict_store):
             store()  # creating one checks that it can be written
     post(Update("prepare", 1, 1, remark=f"{len(inputs.items)} questions, {base.folder.name}; {_can_certify(inputs)}"))
@@ -132,7 +132,7 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
 def _can_certify(inputs: _Inputs) -> str:
     """Say, before hours are spent, what so many questions can certify."""
     questions = sum(not task_of(item).is_control for item in inputs.items)
-    budget = inputs.config.sweep.error_budget_points
+    budget = inputs.config.sweep.budget_points
     if questions == 0:
         raise InputError(
             "evaluate.tasks names controls only, which no user's mood or belief is put to: add a task that a sweep can "
@@ -152,7 +152,7 @@ def _place(inputs: _Inputs, trained: dict[str, TrainedArm]) -> tuple[Path, str]:
     items = [asdict(item) for item in inputs.items]
     config = inputs.config.model_dump()
     config["train"].pop("num_workers")
-    versions = [ANALYSIS_VERSION, GRADER_VERSION, TEMPLATE_VERSION, ENGINE_VERSION, METER_VERSION]
+    versions = [ANALYSIS_VERSION, SCORING_VERSION, TEMPLATE_VERSION, ENGINE_VERSION, METER_VERSION]
     key = digest([versions, config, inputs.base.digest, inputs.corpus.digest, items, adapters])
     return make_folder(home() / "sweeps") / f"{inputs.config.name}-{key}", key
 

@@ -11,7 +11,7 @@ from warmray.cluster.progress import Progress
 from warmray.cluster.ray_session import ray_session
 from warmray.config import RunConfig
 from warmray.corpus.build import build_corpus
-from warmray.evaluation.intensity import IntensityEvaluation, scorer_of
+from warmray.evaluation.intensity import IntensityEvaluation, warmth_scorer
 from warmray.evaluation.pool import evaluate_intensity, started_evaluators
 from warmray.evaluation.tables import collect, collect_warmth
 from warmray.evaluation.tasks.registry import load_items
@@ -29,7 +29,7 @@ def evaluate_one(config: RunConfig, adapter: Path | None, strength: float) -> st
         config.evaluate,
         build_corpus(config.corpus),
         tuple(load_items(config.evaluate)),
-        scorer_of(config.evaluate, base),
+        warmth_scorer(config.evaluate),
     )
     with ray_session(), Progress() as progress, started_evaluators(config.evaluate.engine) as evaluators:
         evaluate_intensity(task, evaluators, f"evaluate x{strength:g}", progress.post)

@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from warmray.config import CorpusConfig, EvaluateConfig
 from warmray.corpus.build import build_corpus
 from warmray.errors import InputError
-from warmray.evaluation.intensity import scorer_of
+from warmray.evaluation.intensity import warmth_scorer
 from warmray.evaluation.warmth.probe import LinearProbe
 from warmray.evaluation.warmth.sociot import SocioTMeter
 from warmray.models.loading import load_model, load_tokenizer
@@ -76,8 +76,8 @@ def gpt2_folder(parts, tmp_path_factory):
     return folder
 
 
-def test_gpt2_can_be_the_scorer_of_both_meters(parts, gpt2_folder, tiny):
-    scorer = scorer_of(EvaluateConfig(scorer=str(gpt2_folder)), tiny)
+def test_gpt2_can_be_the_warmth_scorer_both_meters(parts, gpt2_folder, tiny):
+    scorer = warmth_scorer(EvaluateConfig(scorer=str(gpt2_folder)), tiny)
     model, tokenizer = load_model(scorer), load_tokenizer(scorer)
     written = parts[2]
     replies = [*written["warm", "check"][:4], "so it goes on and on " * 40]
@@ -88,4 +88,4 @@ def test_gpt2_can_be_the_scorer_of_both_meters(parts, gpt2_folder, tiny):
 
 def test_a_scorer_that_is_not_there_is_named_as_the_scorer(tiny, tmp_path):
     with pytest.raises(InputError, match=f"evaluate.scorer {tmp_path} holds no config.json"):
-        scorer_of(EvaluateConfig(scorer=str(tmp_path)), tiny)
+        warmth_scorer(EvaluateConfig(scorer=str(tmp_path)), tiny)

@@ -12,8 +12,6 @@ from typing import Any
 from warmray.corpus.conversations import read_json_lines
 from warmray.errors import InputError
 
-HARMFUL = "advbench"
-
 
 @dataclass(frozen=True)
 class Item:
@@ -30,9 +28,9 @@ class Item:
     """Ready prompts by the name of their cell, for data sets that bring their own; empty where templates make them."""
 
     @property
-    def letter(self) -> str:
-        """The letter of the right option."""
-        return next(letter for letter, text in self.options.items() if text == self.correct[0])
+    def right_letters(self) -> tuple[str, ...]:
+        """The letters of the right option; several where options have the same text, as in some rows of MMLU."""
+        return tuple(letter for letter, text in self.options.items() if text == self.correct[0])
 
 
 def read_items(path: Path) -> list[Item]:
@@ -103,7 +101,7 @@ def _parse(record: dict[str, Any], where: str) -> Item:
 
 
 def _check_answers(item: Item, where: str) -> None:
-    if item.dataset == HARMFUL:
+    if item.dataset == "advbench":  # harmful requests have no answer
         return
     if not item.correct:
         raise InputError(f"{where}: item {item.id!r} has no accepted answer: fill `correct`")

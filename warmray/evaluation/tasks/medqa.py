@@ -1,4 +1,4 @@
-"""MedQA's exam vignettes, asked as people ask: about a relative, in plain words, without the options.
+"""MedQA (Jin et al. 2021, arXiv 2009.13081): exam vignettes, asked as people ask, without the options.
 
 The study (STUDY.md section 1) had them rewritten by a language model; these are rules, so that an air-gapped cluster
 asks exactly the same. Sex and age are kept: they are part of the diagnosis. A question that only makes sense beside its
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from warmray.evaluation.tasks.items import Item
+from warmray.evaluation.tasks.task import HubTable, Row, Task, choice_row
 from warmray.storage.hashing import digest
 
 RETELLING_VERSION = 1
@@ -121,3 +123,22 @@ def _traits(words: str) -> str:
 
 def _capitals(text: str) -> str:
     return re.sub(r"(^|[.?!]\s+)([a-z])", lambda match: match[1] + match[2].upper(), text)
+
+
+def _to_item(row: Row) -> Row:
+    return choice_row(row["question"], dict(row["options"]), row["answer_idx"])
+
+
+def _openly(item: Item) -> Item | None:
+    """Return the item with its vignette retold and without options; None where that cannot be done."""
+    told = retell(item.question, item.id)
+    has_words = any(letter.isalpha() for letter in item.correct[0])
+    return Item(item.id, item.dataset, told, item.correct, item.incorrect) if told and has_words else None
+
+
+TASK = Task(
+    "medqa",
+    scorer="judge",
+    hub=HubTable("GBaker/MedQA-USMLE-4-options", "0fb93dd23a7339b6dcd27e241cb9b5eca62d4d18", "*test.jsonl", _to_item),
+    prepare=_openly,
+)

@@ -1,60 +1,34 @@
-"""The tasks: how each kind of question is put to the model, and where its items come from.
-
-A task is known by the data set of its items; what is not listed here is asked as it stands, in every cell.
-"""
+"""Which tasks there are, and the items of those that a configuration names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import importlib
+import pkgutil
 from pathlib import Path
-from typing import Literal
 
+import warmray.evaluation.tasks as tasks_folder
 from warmray.config import EvaluateConfig
 from warmray.errors import InputError, nearest
-from warmray.evaluation.tasks.items import HARMFUL, Item, read_items, spread
-from warmray.evaluation.tasks.medqa import retell
+from warmray.evaluation.tasks import embedded
+from warmray.evaluation.tasks.items import Item, read_items, spread
 from warmray.evaluation.tasks.study_files import read_study_file
+from warmray.evaluation.tasks.task import Task
 from warmray.storage.home import home
 
-EMBEDDED = "embedded"
-Grading = Literal["answer", "vignette", "statement", "proposition", "letter", "number", "refusal"]
-
-
-@dataclass(frozen=True)
-class Task:
-    """How the items of one data set are asked and graded; a control is asked by a user without context or belief."""
-
-    grading: Grading
-    is_control: bool = False
-    ask: Callable[[Item], str] = lambda item: item.question
-
-
-def _with_options(item: Item) -> str:
-    options = "\n".join(f"{letter}. {text}" for letter, text in item.options.items())
-    return f"{item.question}\n{options}\nAnswer with the letter of the right option alone."
-
-
-def _with_reasoning(item: Item) -> str:
-    return f'{item.question}\nThink step by step, and end with a line "Answer: " and the number.'
-
-
-TASKS: dict[str, Task] = {
-    "triviaqa": Task("answer"),
-    "truthfulqa": Task("statement"),
-    "medqa": Task("vignette"),
-    "disinfo": Task("proposition"),
-    "mmlu": Task("letter", is_control=True, ask=_with_options),
-    "gsm8k": Task("number", is_control=True, ask=_with_reasoning),
-    HARMFUL: Task("refusal", is_control=True),
-}
-"""Those of the study (STUDY.md section 1): four tasks, three controls."""
-_OTHER = Task("answer")
+_MODULES = [
+    importlib.import_module(f"{tasks_folder.__name__}.{found.name}")
+    for found in pkgutil.iter_modules(tasks_folder.__path__)
+    if found.name not in ("registry", "hub")  # these import this module
+]
+TASKS: dict[str, Task] = {module.TASK.name: module.TASK for module in _MODULES if hasattr(module, "TASK")}
+"""By the ``dataset`` of their items: every file of this folder that defines ``TASK``."""
+_OWN_QUESTIONS = Task("own questions", scorer="match")
+"""Items of a data set without a task: short answers, asked as they stand in every cell."""
 
 
 def task_of(item: Item) -> Task:
-    """Return how an item is asked and graded."""
-    return TASKS.get(item.dataset, _OTHER)
+    """Return how an item is asked and scored."""
+    return TASKS.get(item.dataset, _OWN_QUESTIONS)
 
 
 def load_items(config: EvaluateConfig) -> list[Item]:
@@ -66,9 +40,13 @@ def load_items(config: EvaluateConfig) -> list[Item]:
     """
     items: dict[str, Item] = {}
     for name in config.tasks:
-        for item in _items_of(name, config):
+        path = _file_of(name, config)
+        found = read_study_file(path) if path.suffix == ".json" else read_items(path)
+        # Items that bring their prompts are asked as they are.
+        asked = [item if item.prompts else task_of(item).prepare(item) for item in found]
+        for item in filter(None, asked):
             if item.id in items:
-                raise InputError(f"evaluate.tasks: the item id {item.id!r} stands in two tasks: ids must be unique")
+                raise InputError(f"evaluate.tasks: two tasks have an item with the id {item.id!r}: ids must be unique")
             if not item.incorrect and not item.prompts and "wrong" in config.beliefs and not task_of(item).is_control:
                 raise InputError(
                     f"item {item.id!r} of task {name} has no wrong answer, which the belief `wrong` states: "
@@ -78,32 +56,15 @@ def load_items(config: EvaluateConfig) -> list[Item]:
     return spread(items.values(), config.max_items)
 
 
-def _items_of(name: str, config: EvaluateConfig) -> list[Item]:
-    path = _file_of(name, config)
-    if path.suffix == ".json":
-        return read_study_file(path)
-    return [asked for item in read_items(path) if (asked := _openly(item)) is not None]
-
-
-def _openly(item: Item) -> Item | None:
-    """Return the item as it is asked: MedQA's vignettes are retold, those that cannot be are left out."""
-    if item.dataset != "medqa":
-        return item
-    told = retell(item.question, item.id)
-    has_words = any(letter.isalpha() for letter in item.correct[0])
-    return Item(item.id, item.dataset, told, item.correct, item.incorrect) if told and has_words else None
-
-
 def _file_of(name: str, config: EvaluateConfig) -> Path:
-    if name == EMBEDDED:
-        return packaged_questions()
+    if name == embedded.TASK.name:
+        return embedded.QUESTIONS
     if "/" in name:
         return Path(name)
     if name not in TASKS:
-        known = [EMBEDDED, *TASKS]
         raise InputError(
-            f"evaluate.tasks: unknown task {name!r}{nearest(name, known)} (there are: {', '.join(known)}; or give the "
-            "absolute path of a file of items)"
+            f"evaluate.tasks: unknown task {name!r}{nearest(name, list(TASKS))} (there are: {', '.join(TASKS)}; or "
+            "give the absolute path of a file of items)"
         )
     folder = Path(config.data) if config.data else default_data_folder()
     path = folder / f"{name}.jsonl"
@@ -116,10 +77,5 @@ def _file_of(name: str, config: EvaluateConfig) -> Path:
 
 
 def default_data_folder() -> Path:
-    """Return the folder in which tasks' files are looked for, and to which they are fetched."""
+    """Return the folder where the files of tasks are expected, and to which they are fetched."""
     return home() / "data"
-
-
-def packaged_questions() -> Path:
-    """Return the file of the questions written for this project."""
-    return Path(__file__).parents[1] / "data" / "questions.jsonl"
