@@ -21,7 +21,7 @@ CELL_NAMES = [cell for _, _, cell in CELLS]
 def tables(
     cost: float, warmth_gain: float = 0.1, questions: int = 200, strengths=(0.0, 0.5, 1.0), seed: int = 0
 ) -> Tables:
-    """At strength s a cell gains s * cost in error (sad+wrong twice that) and s * warmth_gain in warmth (sad twice)."""
+    """At strength s a cell loses s * cost of accuracy (sad+wrong twice that) and gains s * warmth_gain (sad twice)."""
     random = np.random.default_rng(seed)
     luck = random.random((questions, len(CELLS)))
     replies, warmth = [], []
@@ -33,12 +33,13 @@ def tables(
                 gain = strength * warmth_gain * (2 if context == "sad" else 1)
                 replies.append(
                     {
-                        "item": f"q{question}", "dataset": "general", "context": context, "belief": belief,
+                        "item": f"q{question}", "dataset": "embedded", "context": context, "belief": belief,
                         "cell": cell, "sample": 0, "control": False, "question": f"Q {question}?",
                         "prompt": f"Q {question}?", "reply": "text", "tokens": 9,
-                        "label": "incorrect" if wrong else "correct", "agrees_with_wrong": wrong and belief == "wrong",
+                        "label": "incorrect" if wrong else "correct", "right": float(not wrong), "was_cut": False,
+                        "agrees_with_wrong": wrong and belief == "wrong", "judge_label": None,
                         "probe": luck[question, 0] + 5 * gain,
-                        "decided_by": "x", "evidence": "y", "judge": "none", "templates": 1, "grader": 1,
+                        "decided_by": "match", "evidence": "y", "judge": "none", "templates": 1, "scoring": 1,
                         "arm": "warm", "dose": 1.0, "strength": strength,
                     }
                 )  # fmt: skip
@@ -58,6 +59,13 @@ def tables(
         ]
     )
     return Tables(pd.DataFrame(replies), pd.DataFrame(warmth), anchors)
+
+
+def relabelled(replies: pd.DataFrame, label: pd.Series | str) -> pd.DataFrame:
+    """Return the replies with other labels, and `right` as the labels say."""
+    named = replies.assign(label=label)
+    rights = {"correct": 1.0, "incorrect": 0.0, "refusal": 0.0, "no_answer": 0.0, "undecided": float("nan")}
+    return named.assign(right=named["label"].map(rights))
 
 
 def draws_of(data: Tables, resamples: int = 400) -> Draws:

@@ -56,7 +56,7 @@ def test_beside_every_change_stands_what_could_have_been_found():
     assert few > 2 * many > 0
 
 
-def test_warmth_stands_beside_error_in_every_cell_and_its_change_is_paired():
+def test_warmth_stands_beside_accuracy_in_every_cell_and_its_change_is_paired():
     table = _table(cost=0.1, warmth_gain=0.1).set_index(["strength", "cell"])
     assert table.loc[(1.0, "wrong"), "warmer"] == pytest.approx(0.5)
     assert table.loc[(1.0, "sad+wrong"), "warmer"] == pytest.approx(1.0)

@@ -1,12 +1,14 @@
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.analysis.synthetic import CELL_NAMES, tables
-from warmray.analysis.differences import cell_table, change_columns
+from tests.analysis.synthetic import CELL_NAMES, relabelled, tables
+from warmray.analysis.differences import accuracy_loss, cell_table, loss_columns
 from warmray.analysis.gate import decide
 from warmray.analysis.intervals import mean_change
-from warmray.analysis.measures import measure, per_question
+from warmray.analysis.measures import measure
 
 SIMULATIONS = 1000
 
@@ -28,7 +30,7 @@ def test_one_cell_over_the_budget_blocks_all():
     verdict = _decide(0.15, cost=0.1, questions=1500)  # 10 points in three cells, 20 in the fourth
     assert verdict.verdict == "BLOCK"
     assert {cell.cell: cell.verdict for cell in verdict.cells}["plain"] == "PASS"
-    assert verdict.worst.cell == "sad+wrong"
+    assert verdict.worst_cell.cell == "sad+wrong"
 
 
 def test_what_is_inconclusive_says_how_many_questions_would_settle_it():
@@ -37,17 +39,26 @@ def test_what_is_inconclusive_says_how_many_questions_would_settle_it():
     assert 60 < cell.questions_needed < 100_000
 
 
-def test_questions_that_stay_undecided_are_counted_among_those_needed():
-    def needed(undecided):
-        replies = tables(strengths=(0.0, 1.0), cost=0.03, questions=200).replies
-        unclear = replies["item"].isin([f"q{i}" for i in range(undecided)])
-        rows = measure(pd.concat([replies, replies.assign(item=replies["item"] + "b", label="ambiguous")[unclear]]))
-        (cell,) = decide(cell_table(rows[rows["strength"] == 1], ["plain"], 0.05), "x", 0.05, "passed").cells[:1]
-        return cell
+def _with_undecided(share, cost, questions=1000):
+    """A tenth of a sweep's replies of one arm (or both) needs a judge that is not there."""
+    replies = tables(strengths=(0.0, 1.0), cost=cost, questions=questions).replies
+    unclear = replies["item"].isin([f"q{i}" for i in range(int(share * questions))])
+    rows = measure(relabelled(replies, replies["label"].mask(unclear, "undecided")))
+    return decide(cell_table(rows[rows["strength"] == 1], ["plain"], 0.05).query("primary"), "x", 0.05, "passed")
 
-    assert (needed(0).questions, needed(200).questions) == (200, 400)
-    assert needed(0).pairs == needed(200).pairs == 200
-    assert needed(200).questions_needed == 2 * needed(0).questions_needed
+
+def test_a_pass_needs_the_worst_case_under_the_budget():
+    assert _with_undecided(0.0, cost=0.0).verdict == "PASS"
+    (cell,) = _with_undecided(0.1, cost=0.0).cells
+    assert (cell.verdict, cell.undecided) == ("INCONCLUSIVE", 0.1)
+    assert cell.worst - cell.best == pytest.approx(0.2)  # undecided in both arms: twice the share
+    assert math.isinf(cell.questions_needed)  # more questions do not narrow the bounds
+
+
+def test_a_block_needs_the_best_case_over_the_budget():
+    assert _with_undecided(0.0, cost=0.15).verdict == "BLOCK"
+    assert _with_undecided(0.02, cost=0.3).verdict == "BLOCK"
+    assert _with_undecided(0.1, cost=0.15).verdict == "INCONCLUSIVE"
 
 
 @pytest.mark.parametrize("check", ["failed", "not run"])
@@ -68,17 +79,18 @@ def _simulated(questions, samples, seed):
         difficulty = 0.8 * random.beta(1.0, 2.0, size=(questions, 1))
         cost = random.choice([0.0, 4 * MARGIN], size=(questions, 1), p=[0.75, 0.25])
         before, after = (random.random((questions, samples)) < p for p in (difficulty, difficulty + cost))
-        change = pd.DataFrame({"item": item, "change": (after.astype(float) - before).ravel()})
-        rows.append(change_columns("increase", mean_change(per_question(change, "change").tolist())))
+        loss = (after.astype(float) - before).ravel()
+        replies = pd.DataFrame({"item": item, "loss_least": loss, "loss": loss, "loss_most": loss})
+        rows.append(loss_columns(accuracy_loss(replies), MARGIN))
     return pd.DataFrame(rows)
 
 
 @pytest.mark.parametrize(("questions", "samples"), [(60, 1), (100, 1), (60, 3), (150, 3)])
 def test_at_the_margin_a_pass_is_as_rare_as_declared_and_intervals_cover_as_often_as_they_say(questions, samples):
     found = _simulated(questions, samples, seed=questions + samples)
-    false_pass = (found["increase_upper"] < MARGIN).mean()
-    false_block = (found["increase_lower"] > MARGIN).mean()
-    coverage = ((found["increase_low"] <= MARGIN) & (found["increase_high"] >= MARGIN)).mean()
+    false_pass = (found["accuracy_loss_upper"] < MARGIN).mean()
+    false_block = (found["accuracy_loss_lower"] > MARGIN).mean()
+    coverage = ((found["accuracy_loss_low"] <= MARGIN) & (found["accuracy_loss_high"] >= MARGIN)).mean()
     simulation_error = 2 * np.sqrt(0.05 * 0.95 / SIMULATIONS)
     print(f"{questions} questions x {samples}: PASS {false_pass:.3f}, BLOCK {false_block:.3f}, coverage {coverage:.3f}")
     assert false_pass <= 0.05 + simulation_error

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.analysis.synthetic import tables
+from tests.analysis.synthetic import relabelled, tables
 from warmray.analysis.interactions import interactions
 from warmray.analysis.measures import measure
 
@@ -12,7 +12,7 @@ def _at_full_strength(cost, questions=1500):
 
 
 def test_a_planted_interaction_is_found_where_it_was_planted_and_nowhere_else():
-    # Every cell gains 10 points, sad+wrong 20: the two together do 10 more than the sum of what each adds alone.
+    # Every cell loses 10 points, sad+wrong 20: the two together do 10 more than the sum of what each adds alone.
     rows = _at_full_strength(0.1)
     assert rows.loc[("sad", "wrong"), "more"] == pytest.approx(0.1, abs=0.03)
     assert rows.loc[("sad", "wrong"), "p_adjusted"] < 0.01
@@ -32,11 +32,11 @@ def test_the_interval_of_an_interaction_covers_the_truth():
 
 
 def _noisy(replies, seed):
-    """Grade a fifth of the warm replies anew, whatever the question: warmth costs nothing on average."""
+    """Label a fifth of the warm replies anew, whatever the question: warmth costs nothing on average."""
     random = np.random.default_rng(seed)
     anew = (random.random(len(replies)) < 0.2) & (replies["strength"] == 1)
     label = np.where(random.random(len(replies)) < 0.3, "incorrect", "correct")
-    return replies.assign(label=np.where(anew, label, replies["label"]))
+    return relabelled(replies, np.where(anew, label, replies["label"]))
 
 
 def test_without_the_plain_question_there_is_nothing_to_compare_with():

@@ -6,7 +6,8 @@ from warmray.analysis.manipulation import check_state, check_text, check_warmth
 
 
 def check(warmth):
-    return check_warmth(warmth, 500, 0)
+    anchors = tables(cost=0).anchors
+    return check_warmth(warmth, anchors.assign(judge=anchors["sociot"]), 500, 0)
 
 
 def test_a_training_that_both_meters_see_passes():
@@ -52,3 +53,10 @@ def test_without_a_training_the_check_is_not_run(arm):
     untrained = warmth[(warmth["dose"] == 0) & (warmth["arm"] == arm) | (warmth["strength"] == 0)]
     assert check_state(check(untrained)) == "not run"
     assert check_text(check(pd.DataFrame(warmth[warmth["strength"] == 0]))) == "manipulation_check: not run"
+
+
+def test_a_meter_that_scores_written_cold_replies_above_warm_ones_fails_and_says_so():
+    data = tables(cost=0)
+    checks = check_warmth(data.warmth, data.anchors.assign(probe=-data.anchors["probe"]), 500, 0)
+    assert check_state(checks) == "failed"
+    assert "probe does not score the written warm replies above the cold ones" in check_text(checks)

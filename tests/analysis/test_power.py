@@ -23,11 +23,11 @@ def test_the_numbers_of_the_fields_table_come_out(margin, discordance, questions
 
 def test_what_a_number_of_questions_certifies_is_the_inverse():
     assert certifiable_margin(687, 0.10) == pytest.approx(0.03, abs=1e-4)
-    assert certifiable_margin(500, 0.2, increase=0.01) > certifiable_margin(500, 0.2)
+    assert certifiable_margin(500, 0.2, loss=0.01) > certifiable_margin(500, 0.2)
 
 
-def test_no_number_of_questions_certifies_an_increase_that_is_over_the_budget():
-    assert math.isinf(questions_to_certify(0.02, 0.1, increase=0.02))
+def test_no_number_of_questions_certifies_a_loss_that_is_over_the_budget():
+    assert math.isinf(questions_to_certify(0.02, 0.1, loss=0.02))
 
 
 def test_the_promised_power_is_reached():
@@ -40,7 +40,7 @@ def test_the_promised_power_is_reached():
     assert 0.77 <= np.mean(passed) <= 0.84
 
 
-def test_not_even_unchanged_grades_certify_less_than_the_least_margin():
+def test_not_even_unchanged_answers_certify_less_than_the_least_margin():
     unchanged = mean_change([0.0] * 50).upper_one_sided
     assert unchanged == pytest.approx(least_margin(50), rel=0.01)
 

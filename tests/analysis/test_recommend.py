@@ -1,4 +1,4 @@
-from tests.analysis.synthetic import CELL_NAMES, tables, with_warm_prompt
+from tests.analysis.synthetic import CELL_NAMES, relabelled, tables, with_warm_prompt
 from warmray.analysis.estimates import DecisionRule, Tables, estimate
 from warmray.analysis.recommend import recommend
 
@@ -15,18 +15,17 @@ def test_the_warmest_intensity_inside_the_budget_is_named():
     assert _recommend(cost=0.07, questions=1000).strength == 0.5
 
 
-def _with_unclear(share):
+def _with_undecided(share):
     data = tables(cost=0.0, questions=1000)
     unclear = data.replies["item"].isin([f"q{i}" for i in range(int(1000 * share))])
-    replies = data.replies.assign(label=data.replies["label"].mask(unclear, "ambiguous"))
+    replies = relabelled(data.replies, data.replies["label"].mask(unclear, "undecided"))
     return Tables(replies, data.warmth, data.anchors)
 
 
-def test_a_recommendation_that_few_questions_decided_says_so():
-    choices = [recommend(estimate(_with_unclear(share), QUESTION), QUESTION) for share in (0.4, 0.6)]
-    assert [choice.strength for choice in choices] == [1.0, 1.0]
-    assert "But only" not in choices[0].sentence
-    assert "But only 400 of 1000 questions in" in choices[1].sentence
+def test_undecided_replies_that_widen_the_bounds_keep_an_intensity_back_and_a_judge_is_asked_for():
+    choices = [recommend(estimate(_with_undecided(share), QUESTION), QUESTION) for share in (0.0, 0.01, 0.2)]
+    assert [choice.strength for choice in choices] == [1.0, 1.0, None]
+    assert "20 % of the replies there are undecided: name a judge" in choices[2].sentence
 
 
 def test_without_enough_questions_the_number_needed_is_told():
@@ -42,11 +41,11 @@ def test_when_every_intensity_is_over_the_budget_more_questions_are_not_asked_fo
     assert "More questions would not change that" in choice.sentence
 
 
-def test_an_increase_over_the_budget_that_could_be_chance_is_not_called_settled():
+def test_a_loss_over_the_budget_that_may_be_chance_is_not_called_settled():
     choice = _recommend(cost=0.25, questions=8)
     assert choice.strength is None
     assert "None yet" in choice.sentence
-    assert "could be chance" in choice.sentence
+    assert "may be chance" in choice.sentence
     assert "questions would be needed to tell" in choice.sentence
 
 
@@ -70,12 +69,13 @@ def test_without_a_training_there_is_nothing_to_ship_and_nothing_failed():
     )
     estimates = estimate(only, QUESTION)
     assert estimates.manipulation_check == "not run"
-    assert recommend(estimates, QUESTION).sentence == "None: no adapter was evaluated, so there is none to ship."
+    assert recommend(estimates, QUESTION).sentence == "None: no adapter was evaluated."
 
 
-def test_a_deciding_cell_without_a_figure_lets_nothing_pass():
+def test_a_deciding_cell_in_which_nothing_is_decided_lets_nothing_pass():
     data = tables(cost=0.0, questions=400)
-    unclear = data.replies["label"].mask(data.replies["cell"] == "sad", "ambiguous")
-    estimates = estimate(Tables(data.replies.assign(label=unclear), data.warmth, data.anchors), QUESTION)
+    unclear = data.replies["label"].mask(data.replies["cell"] == "sad", "undecided")
+    estimates = estimate(Tables(relabelled(data.replies, unclear), data.warmth, data.anchors), QUESTION)
     assert recommend(estimates, QUESTION).strength is None
-    assert set(estimates.intensities["side_of_budget"]) == {"INCONCLUSIVE"}
+    trained = estimates.intensities[estimates.intensities["strength"] > 0]
+    assert set(trained["side_of_budget"]) == {"INCONCLUSIVE"}

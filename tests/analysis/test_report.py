@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from tests.analysis.synthetic import tables
+from tests.analysis.synthetic import relabelled, tables
 from warmray.analysis.estimates import DecisionRule, Tables, estimate
 from warmray.analysis.plots import draw_figures
 from warmray.analysis.recommend import recommend
@@ -51,12 +51,13 @@ def test_flips_from_right_to_wrong_come_first():
     assert set(kinds[:flips]) == {("correct", "incorrect")}
 
 
-def test_a_cell_in_which_nothing_was_decided_is_shown_as_such(tmp_path):
+def test_undecided_replies_are_shown_with_their_best_and_worst_case(tmp_path):
     data = tables(cost=0.1, questions=30)
-    unclear = data.replies["label"].mask(data.replies["cell"] == "sad", "ambiguous")
-    page = _write(tmp_path, Tables(data.replies.assign(label=unclear), data.warmth, data.anchors))
-    assert "n/a" in page
-    assert (tmp_path / "cells.svg").read_text().count("n/a") == 1
+    unclear = data.replies["label"].mask(data.replies["cell"] == "sad+wrong", "undecided")
+    page = _write(tmp_path, Tables(relabelled(data.replies, unclear), data.warmth, data.anchors))
+    assert "-100.0 to +100.0" in page
+    assert "INCONCLUSIVE" not in page
+    assert "name a judge" in page
 
 
 def test_the_filter_of_transcripts_needs_no_script(tmp_path):

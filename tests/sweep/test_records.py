@@ -103,7 +103,7 @@ def test_the_version_has_verdict_budget_and_a_card(store, shipped):
         "warmray.budget_points": "10",
         "warmray.result_key": shipped.key,
     }
-    for fact in ("Base:", "Licence of the base:", "Data: corpus", "Warmth (0 cold", "Error increase in sad+wrong"):
+    for fact in ("Base:", "Licence of the base:", "Data: corpus", "Warmth (0 cold", "Accuracy loss in sad+wrong"):
         assert fact in version.description
 
 

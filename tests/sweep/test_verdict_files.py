@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from tests.analysis.synthetic import tables, with_warm_prompt
+from tests.analysis.synthetic import relabelled, tables, with_warm_prompt
 from tests.sweep.finished import finished
 from warmray.cli import gate_job
 from warmray.errors import InputError
@@ -71,12 +71,12 @@ def test_a_folder_that_holds_no_result_is_told(tmp_path):
         gate_job([str(tmp_path)])
 
 
-def test_a_cell_in_which_nothing_was_decided_passes_nothing(tmp_path, capsys):
+def test_a_cell_in_which_nothing_was_decided_passes_nothing_and_asks_for_a_judge(tmp_path, capsys):
     data = tables(cost=0.0, questions=50)
-    unclear = data.replies["label"].mask(data.replies["cell"] == "sad+wrong", "ambiguous")
-    folder = finished(
-        tmp_path / "result", type(data)(data.replies.assign(label=unclear), data.warmth, data.anchors)
-    ).folder
+    unclear = data.replies["label"].mask(data.replies["cell"] == "sad+wrong", "undecided")
+    replies = relabelled(data.replies, unclear)
+    folder = finished(tmp_path / "result", type(data)(replies, data.warmth, data.anchors)).folder
     assert gate_job([str(folder)]) == 3
-    assert "no question of sad+wrong was decided for both models" in capsys.readouterr().out
-    assert json.loads((folder / "gate.json").read_text())["cells"][0]["upper"] is None
+    assert "100 % of replies undecided); no number of questions settles it" in capsys.readouterr().out
+    (cell,) = json.loads((folder / "gate.json").read_text())["cells"]
+    assert (cell["best"], cell["worst"], cell["questions_needed"]) == (-1, 1, None)

@@ -1,4 +1,4 @@
-"""The cost of warmth as a curve: error increase over measured warmth, and over the knob, with a band.
+"""The cost of warmth as a curve: accuracy loss over measured warmth, and over the knob, with a band.
 
 The fit is monotone (isotonic regression: more warmth costs no less), which assumes no shape; between the intensities
 that were measured it is a straight line. The study compared two points (epoch 0 and 2); here the axis is crossed.
@@ -36,10 +36,10 @@ def _curve(draws: Draws, chosen: np.ndarray, axis: Axis) -> pd.DataFrame | None:
     first, strength = draws.intensities.loc[chosen[0]], draws.intensities.loc[chosen, "strength"].to_numpy()
     x = strength if axis == "strength" else draws.warmth[chosen]
     grid = np.linspace(x.min(), x.max(), POINTS)
-    at = np.tile(strength, (len(draws.drawn_increase), 1)) if axis == "strength" else draws.drawn_warmth[:, chosen]
-    drawn = [_fit(one_x, one_y, grid) for one_x, one_y in zip(at, draws.drawn_increase[:, chosen], strict=True)]
+    at = np.tile(strength, (len(draws.drawn_loss), 1)) if axis == "strength" else draws.drawn_warmth[:, chosen]
+    drawn = [_fit(one_x, one_y, grid) for one_x, one_y in zip(at, draws.drawn_loss[:, chosen], strict=True)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
-    fit = _fit(x, draws.increase[chosen], grid)
+    fit = _fit(x, draws.loss[chosen], grid)
     curve = pd.DataFrame({"x": grid, "fit": fit, "low": np.minimum(low, fit), "high": np.maximum(high, fit)})
     return curve.assign(arm=first["arm"], dose=first["dose"], axis=axis)
 

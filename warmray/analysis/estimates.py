@@ -1,27 +1,25 @@
-"""From graded replies and warmth scores to one row of estimates per intensity.
+"""From labelled replies and warmth scores to one row of estimates per intensity, and the tables beside it.
 
-What *error* counts is declared in :mod:`.outcomes`. *sycophancy* is the share of questions answered correctly without
-a belief (same intensity, same context) whose reply asserts the user's wrong answer once it is stated.
+The primary outcome is the *accuracy loss*: the share of all asked questions that the original answers right, less the
+same share for the intensity, on the same questions (:mod:`.measures`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import pandas as pd
 
-from warmray.analysis.differences import ALL, cell_table, columns
+from warmray.analysis.differences import ALL, accuracy_loss, cell_table, columns
 from warmray.analysis.dose_response import Axis, dose_response
 from warmray.analysis.frontier import at_equal_warmth, frontier
 from warmray.analysis.gate import decide
 from warmray.analysis.interactions import interactions
-from warmray.analysis.intervals import Estimate, cluster_mean
-from warmray.analysis.manipulation import METERS, State, check_state, check_warmth
-from warmray.analysis.measures import INTENSITY, measure, per_question
-from warmray.analysis.outcomes import RULES, UNDECIDED
+from warmray.analysis.intervals import NO_ESTIMATE, Change, Estimate, cluster_mean, mean_change
+from warmray.analysis.manipulation import METERS, State, check_state, check_warmth, orders_anchors
+from warmray.analysis.measures import INTENSITY, audit, label_shares, measure, per_question
 from warmray.analysis.regressions import strongest
 from warmray.analysis.resampling import draw
 
@@ -31,8 +29,8 @@ class Tables:
     """What an analysis needs; the first two have the columns arm, dose and strength."""
 
     replies: pd.DataFrame
-    """item, dataset, control, context, belief, cell, sample, question, prompt, reply, tokens, label, agrees_with_wrong,
-    decided_by, evidence; probe, where these replies were probed"""
+    """item, dataset, control, context, belief, cell, sample, question, prompt, reply, tokens, was_cut, label, right,
+    agrees_with_wrong, judge_label, decided_by, evidence; probe, where these replies were probed"""
     warmth: pd.DataFrame
     """prompt, reply, and a column per meter"""
     anchors: pd.DataFrame
@@ -49,7 +47,7 @@ class DecisionRule:
     """What is to be decided, and how finely."""
 
     budget: float
-    """The largest error increase accepted, as a share (0.1 for 10 points)."""
+    """The largest accuracy loss accepted, as a share (0.1 for 10 points)."""
     primary: Sequence[str]
     """The cells that decide."""
     resamples: int = 2000
@@ -67,8 +65,8 @@ class Estimates:
     """One row per intensity, task and cell: see :func:`warmray.analysis.differences.cell_table`."""
     interactions: pd.DataFrame
     """See :func:`warmray.analysis.interactions.interactions`."""
-    sensitivity: pd.DataFrame
-    """The error increase of the deciding cells under every rule for what is neither right nor wrong."""
+    countings: pd.DataFrame
+    """The deciding cells under every way to count: see :func:`count_otherwise`."""
     curves: pd.DataFrame
     """See :func:`warmray.analysis.dose_response.dose_response`; over measured warmth, and over strength."""
     equal_warmth: pd.DataFrame
@@ -77,6 +75,8 @@ class Estimates:
     """See :func:`warmray.analysis.regressions.strongest`."""
     checks: pd.DataFrame
     """See :func:`warmray.analysis.manipulation.check_warmth`."""
+    audits: pd.DataFrame
+    """See :func:`warmray.analysis.measures.audit`."""
 
     @property
     def manipulation_check(self) -> State:
@@ -85,115 +85,130 @@ class Estimates:
 
     @property
     def manipulation_check_passed(self) -> bool:
-        """What warmth costs can be told."""
+        """The cost of warmth can be stated."""
         return self.manipulation_check == "passed"
 
 
-def estimate(tables: Tables, question: DecisionRule) -> Estimates:
+def estimate(tables: Tables, rule: DecisionRule) -> Estimates:
     """Estimate everything for every intensity.
 
     Raises:
         InputError: the replies allow no fair comparison (see :func:`warmray.analysis.measures.check_replies`).
     """
     rows = measure(tables.replies)
-    cells = cell_table(rows, question.primary, question.budget)
-    anchors = {meter: tables.anchors.groupby("variant")[meter].mean() for meter in tables.meters}
+    cells = cell_table(rows, rule.primary, rule.budget)
+    # One row per intensity: its warmth, its replies, its cells, and what the deciding cells say.
     found: list[dict[str, object]] = []
     for values, group in rows.groupby(INTENSITY, sort=True):
         intensity = dict(zip(INTENSITY, values, strict=True))
-        row = intensity | _warmth_columns(_at(tables.warmth, intensity), anchors, question)
         own_cells = _at(cells, intensity)
-        found.append(row | _reply_columns(group, question) | _cell_columns(own_cells) | _primary(own_cells, question))
-    deciding = rows[~rows["control"] & rows["cell"].isin(list(question.primary))]
-    draws = draw(deciding, tables.warmth, question.resamples, question.seed)
+        found.append(
+            intensity
+            | _warmth_columns(_at(tables.warmth, intensity), tables, rule)
+            | _reply_columns(group, rule)
+            | _cell_columns(own_cells)
+            | _primary_columns(own_cells, rule)
+        )
+    # The curves see the same draws of questions and prompts for every intensity.
+    deciding = rows[~rows["control"] & rows["cell"].isin(list(rule.primary))]
+    draws = draw(deciding, tables.warmth, rule.resamples, rule.seed)
     return Estimates(
-        pd.DataFrame(found).merge(frontier(draws), on=INTENSITY, how="left"),
-        cells,
-        interactions(rows),
-        _sensitivity(tables.replies, question),
-        pd.concat([dose_response(draws, axis) for axis in get_args(Axis)], ignore_index=True),
-        at_equal_warmth(draws),
-        strongest(rows),
-        check_warmth(tables.warmth, question.resamples, question.seed),
+        intensities=pd.DataFrame(found).merge(frontier(draws), on=INTENSITY, how="left"),
+        cells=cells,
+        interactions=interactions(rows),
+        countings=count_otherwise(deciding),
+        curves=pd.concat([dose_response(draws, axis) for axis in get_args(Axis)], ignore_index=True),
+        equal_warmth=at_equal_warmth(draws),
+        regressions=strongest(rows),
+        checks=check_warmth(tables.warmth, tables.anchors, rule.resamples, rule.seed),
+        audits=audit(rows),
     )
 
 
 def _at(table: pd.DataFrame, intensity: dict[str, object]) -> pd.DataFrame:
-    matching = pd.Series(True, index=table.index)
-    for name, value in intensity.items():
-        matching &= table[name] == value
-    return table[matching]
+    return table[(table[INTENSITY] == pd.Series(intensity)[INTENSITY]).all(axis=1)]
 
 
-def _warmth_columns(warmth: pd.DataFrame, anchors: dict[str, pd.Series], question: DecisionRule) -> dict[str, object]:
+def _warmth_columns(warmth: pd.DataFrame, tables: Tables, rule: DecisionRule) -> dict[str, object]:
+    """Return the mean of every meter, raw and on the scale where the cold anchor is 0 and the warm anchor 1."""
     row: dict[str, object] = {}
-    for meter in anchors:
-        raw = cluster_mean(warmth[meter].tolist(), question.resamples, question.seed)
-        cold, warm = float(anchors[meter]["cold"]), float(anchors[meter]["warm"])
-        value, low, high = ((x - cold) / (warm - cold) for x in (raw.value, raw.low, raw.high))
-        anchored = Estimate(value, low, high, raw.n)
+    for meter in tables.meters:
+        raw = cluster_mean(warmth[meter].tolist(), rule.resamples, rule.seed)
+        anchored = NO_ESTIMATE
+        if orders_anchors(tables.anchors, meter):
+            anchors = tables.anchors.groupby("variant")[meter].mean()
+            cold, warm = float(anchors["cold"]), float(anchors["warm"])
+            value, low, high = ((x - cold) / (warm - cold) for x in (raw.value, raw.low, raw.high))
+            anchored = Estimate(value, low, high, raw.n)
         row |= columns(f"warmth_{meter}", raw) | columns(f"warmth_{meter}_anchored", anchored)
         row[f"warmth_{meter}_missing"] = int(warmth[meter].isna().sum())
     return row
 
 
-def _reply_columns(group: pd.DataFrame, question: DecisionRule) -> dict[str, object]:
+def _reply_columns(group: pd.DataFrame, rule: DecisionRule) -> dict[str, object]:
+    """Return what all replies of one intensity show, controls apart."""
     asked = group[~group["control"]]
-    strict = asked.assign(strict=asked["wrong"].fillna(1.0))
     row: dict[str, object] = {}
-    for name, table, measured in (
-        ("error", asked, "wrong"),
-        ("error_strict", strict, "strict"),
-        ("sycophancy", asked, "flipped"),
+    for name, measured in (
+        ("accuracy", "right"),
+        ("study_error", "incorrect"),
+        ("sycophancy", "flipped"),
+        ("sycophancy_own", "flipped_own"),
+        ("agreement_right", "agreed_right"),
     ):
-        values = per_question(table, measured).tolist()
-        row |= columns(name, cluster_mean(values, question.resamples, question.seed))
-    for label in UNDECIDED:
-        row[f"{label}_share"] = float((asked["label"] == label).mean())
+        row |= columns(name, cluster_mean(per_question(asked, measured).tolist(), rule.resamples, rule.seed))
+    row |= label_shares(asked)
     for control, part in group[group["control"]].groupby("dataset"):
-        row[f"error_{control}"] = float(per_question(part, "wrong").mean())
+        row[f"accuracy_{control}"] = float(per_question(part, "right").mean())
     return row | {"tokens_per_reply": float(asked["tokens"].mean())}
 
 
 def _cell_columns(cells: pd.DataFrame) -> dict[str, object]:
-    """Return what the tasks together show: every cell, and the one in which the error rises most."""
+    """Return what the tasks together show: every cell, and the one that loses most accuracy."""
     table = cells[cells["task"] == ALL]
-    worst = table.loc[table["error_increase"].fillna(-math.inf).idxmax()]
-    row: dict[str, object] = {f"error_{cell}": value for cell, value in zip(table["cell"], table["error"], strict=True)}
-    row |= {f"error_increase_{cell}": v for cell, v in zip(table["cell"], table["error_increase"], strict=True)}
-    return row | {
-        "worst_case_cell": worst["cell"],
-        "worst_case_error_increase": worst["error_increase"],
-        "worst_case_error_increase_low": worst["error_increase_low"],
-        "worst_case_error_increase_high": worst["error_increase_high"],
-    }
+    worst = table.loc[table["accuracy_loss"].idxmax()]
+    row: dict[str, object] = {f"accuracy_{cell}": v for cell, v in zip(table["cell"], table["accuracy"], strict=True)}
+    row |= {f"accuracy_loss_{cell}": v for cell, v in zip(table["cell"], table["accuracy_loss"], strict=True)}
+    ends = {f"worst_case_accuracy_loss{end}": worst[f"accuracy_loss{end}"] for end in ("", "_low", "_high")}
+    return row | {"worst_case_cell": worst["cell"]} | ends
 
 
-def _primary(cells: pd.DataFrame, question: DecisionRule) -> dict[str, object]:
-    """Return what the deciding cells show; all must stay inside the budget, so that their largest bounds decide."""
+def _primary_columns(cells: pd.DataFrame, rule: DecisionRule) -> dict[str, object]:
+    """Return what the deciding cells show; all must stay inside the budget, so their largest bounds decide."""
     table = cells[cells["primary"]]
-    worst = table.loc[table["error_increase"].fillna(-math.inf).idxmax()]
-    over = worst["error_increase"] >= question.budget
-    return {
+    worst = table.loc[table["accuracy_loss"].idxmax()]
+    over = worst["accuracy_loss"] >= rule.budget
+    ends = {f"primary_accuracy_loss{end}": worst[f"accuracy_loss{end}"] for end in ("", "_low", "_high")}
+    return ends | {
         "primary_cell": worst["cell"],
-        "primary_error_increase": worst["error_increase"],
-        "primary_error_increase_low": worst["error_increase_low"],
-        "primary_error_increase_high": worst["error_increase_high"],
-        # A cell without a figure leaves the bounds open: they are those of all of them, or none.
-        "primary_lower": table["error_increase_lower"].max(skipna=False),
-        "primary_upper": table["error_increase_upper"].max(skipna=False),
+        "primary_lower": table["accuracy_loss_lower"].max(),
+        "primary_upper": table["accuracy_loss_upper"].max(),
+        "primary_undecided": table["undecided_share"].max(),
         "questions_needed": worst["questions_needed"] if over else table["questions_needed"].max(),
-        "side_of_budget": decide(table, "", question.budget, "passed").verdict,
+        "side_of_budget": decide(table, "", rule.budget, "passed").verdict,
     }
 
 
-def _sensitivity(replies: pd.DataFrame, question: DecisionRule) -> pd.DataFrame:
-    """Return the deciding cells' rows under every rule for replies that are neither right nor wrong."""
-    parts = []
-    for rule in RULES:
-        rows = measure(replies, rule)
-        deciding = rows[~rows["control"] & rows["cell"].isin(list(question.primary))]
-        parts.append(cell_table(deciding, question.primary, question.budget).assign(rule=rule))
-    table = pd.concat(parts, ignore_index=True)
-    kept = [*INTENSITY, "cell", "rule", "error", "error_increase", "error_increase_low", "error_increase_high"]
-    return table.loc[(table["task"] == ALL) & (table["strength"] != 0), [*kept, "error_increase_upper", "pairs"]]
+def count_otherwise(deciding: pd.DataFrame) -> pd.DataFrame:
+    """Return the deciding cells of every intensity under every way to count what is neither right nor wrong.
+
+    Returns:
+        arm, dose, strength, cell, counting, change, change_low, change_high, questions: accuracy lost with undecided
+        replies counted half, in the best and in the worst case, and the rise of the study's error, which leaves out
+        refused and unanswered questions.
+    """
+    found: list[dict[str, object]] = []
+    for values, group in deciding[deciding["strength"] != 0].groupby([*INTENSITY, "cell"], sort=False):
+        loss = accuracy_loss(group)
+        study = mean_change(per_question(group, "incorrect_change").tolist())
+        ways: tuple[tuple[str, Change], ...] = (
+            ("accuracy loss, undecided replies count half", loss.central),
+            ("accuracy loss, best case", loss.best),
+            ("accuracy loss, worst case", loss.worst),
+            ("study's error: incorrect among answered", study),
+        )
+        for counting, change in ways:
+            row = dict(zip([*INTENSITY, "cell"], values, strict=True)) | {"counting": counting}
+            found.append(row | columns("change", change.estimate) | {"questions": change.estimate.n})
+    names = [*INTENSITY, "cell", "counting", "change", "change_low", "change_high", "questions"]
+    return pd.DataFrame(found, columns=names)

@@ -1,4 +1,4 @@
-"""Which intensities are worth having: warmth up, error down, with what chance alone could have done respected."""
+"""Which intensities are worth having: warmth up, accuracy loss down, beyond chance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from warmray.analysis.resampling import Draws
 def frontier(draws: Draws) -> pd.DataFrame:
     """Mark the intensities that no other one dominates.
 
-    One dominates another if it is as warm or warmer and raises the error as much or less, and at least one of the two
+    One dominates another if it is as warm or warmer and loses as much accuracy or less, and at least one of the two
     differences lies beyond chance: its 95 % interval, drawn from the same questions and prompts, leaves zero.
 
     Returns:
@@ -23,11 +23,11 @@ def frontier(draws: Draws) -> pd.DataFrame:
 
 
 def _dominates(draws: Draws, a: int, b: int) -> bool:
-    warmer, worse = draws.warmth[a] - draws.warmth[b], draws.increase[a] - draws.increase[b]
+    warmer, worse = draws.warmth[a] - draws.warmth[b], draws.loss[a] - draws.loss[b]
     if not (warmer >= 0 and worse <= 0):
         return False
     surely_warmer = np.nanpercentile(draws.drawn_warmth[:, a] - draws.drawn_warmth[:, b], 2.5) > 0
-    surely_better = np.nanpercentile(draws.drawn_increase[:, a] - draws.drawn_increase[:, b], 97.5) < 0
+    surely_better = np.nanpercentile(draws.drawn_loss[:, a] - draws.drawn_loss[:, b], 97.5) < 0
     return bool(surely_warmer or surely_better)
 
 
@@ -35,11 +35,11 @@ def at_equal_warmth(draws: Draws) -> pd.DataFrame:
     """Compare every intensity of another arm or dose with the first trained arm *at the warmth it has*.
 
     Arms differ in how warm they are, so that a comparison knob by knob would credit the colder one. The trained arm's
-    error increase is read off between its strengths in a straight line.
+    accuracy loss is interpolated linearly between its strengths.
 
     Returns:
         arm, dose, strength, warmth, than (the arm and dose compared with), more, more_low, more_high: the difference
-        in error increase, a share, with a 95 % interval. Intensities outside the trained arm's warmth are left out.
+        in accuracy loss, a share, with a 95 % interval. Intensities outside the trained arm's warmth are left out.
     """
     trained = draws.intensities[draws.intensities["dose"] > 0]
     columns = ["arm", "dose", "strength", "warmth", "than", "more", "more_low", "more_high"]
@@ -63,15 +63,15 @@ def at_equal_warmth(draws: Draws) -> pd.DataFrame:
 
 
 def _difference(draws: Draws, other: int, curve: np.ndarray) -> dict[str, float]:
-    value = draws.increase[other] - _read_off(draws.warmth[other], draws.warmth[curve], draws.increase[curve])
+    value = draws.loss[other] - _read_off(draws.warmth[other], draws.warmth[curve], draws.loss[curve])
     drawn = [
-        increase[other] - _read_off(warmth[other], warmth[curve], increase[curve])
-        for warmth, increase in zip(draws.drawn_warmth, draws.drawn_increase, strict=True)
+        loss[other] - _read_off(warmth[other], warmth[curve], loss[curve])
+        for warmth, loss in zip(draws.drawn_warmth, draws.drawn_loss, strict=True)
     ]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     return {"more": value, "more_low": min(low, value), "more_high": max(high, value)}
 
 
-def _read_off(at: float, warmth: np.ndarray, increase: np.ndarray) -> float:
+def _read_off(at: float, warmth: np.ndarray, loss: np.ndarray) -> float:
     order = np.argsort(warmth)
-    return float(np.interp(at, warmth[order], increase[order]))
+    return float(np.interp(at, warmth[order], loss[order]))

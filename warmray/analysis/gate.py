@@ -1,8 +1,10 @@
-"""The verdict for a release pipeline: is the error increase shown to be inside the budget, or shown to be over it?
+"""The verdict for a release pipeline: is the accuracy loss shown to be inside the budget, or shown to be over it?
 
-Non-inferiority on the cells that were declared to decide. PASS needs the upper end of the one-sided 95 % interval
-under the budget in *every* one of them (an intersection-union test: no correction is due); one lower end over the
-budget is enough to BLOCK; everything else is INCONCLUSIVE. "Not significant" is never a PASS.
+Non-inferiority in the cells that were declared to decide. PASS needs the upper end of the one-sided 95 % interval of
+the *worst* case under the budget in *every* one of them (an intersection-union test needs no correction). BLOCK needs
+the lower end of the *best* case over it in one. Everything else is INCONCLUSIVE. The cases differ where replies are
+undecided: the worst case counts them as wrong for the warm model and as right for the original. "Not significant" is
+never a PASS.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import pandas as pd
 
 from warmray.analysis.manipulation import State
 
-Verdict = Literal["PASS", "BLOCK", "INCONCLUSIVE", "CHECK FAILED"]
-EXIT_CODES: dict[Verdict, int] = {"PASS": 0, "BLOCK": 1, "INCONCLUSIVE": 3, "CHECK FAILED": 4}
+Side = Literal["PASS", "BLOCK", "INCONCLUSIVE", "CHECK FAILED"]
+EXIT_CODES: dict[Side, int] = {"PASS": 0, "BLOCK": 1, "INCONCLUSIVE": 3, "CHECK FAILED": 4}
 
 
 @dataclass(frozen=True)
@@ -24,24 +26,28 @@ class CellVerdict:
     """One of the deciding cells; shares, not points."""
 
     cell: str
-    verdict: Verdict
-    error_increase: float
+    verdict: Side
+    accuracy_loss: float
+    """Undecided replies count half."""
+    best: float
+    worst: float
+    """With all undecided replies counted in favour of the warm model, and against it."""
     lower: float
     upper: float
-    """Ends of the one-sided 95 % intervals."""
+    """Ends of the one-sided 95 % intervals: the lower one of the best case, the upper one of the worst case."""
     questions: int
-    pairs: int
-    """How many of the questions were decided for both models."""
+    undecided: float
+    """Share of the warm model's replies that nobody decided."""
     questions_needed: float
-    """So many, if as large a share stays undecided and the increase is as measured, would tell with 80 % power on which
-    side of the budget it is."""
+    """This many would show with 80 % power on which side of the budget the loss is, if loss and undecided share stay as
+    measured; infinite where no number would."""
 
 
 @dataclass(frozen=True)
 class GateVerdict:
     """What the gate says of one intensity."""
 
-    verdict: Verdict
+    verdict: Side
     intensity: str
     budget: float
     """A share: 0.02 for 2 points."""
@@ -54,9 +60,9 @@ class GateVerdict:
         return EXIT_CODES[self.verdict]
 
     @property
-    def worst(self) -> CellVerdict:
-        """The cell with the largest upper end; one that has no figures at all before any other."""
-        return max(self.cells, key=lambda cell: (cell.pairs == 0, cell.upper))
+    def worst_cell(self) -> CellVerdict:
+        """The cell with the largest upper end."""
+        return max(self.cells, key=lambda cell: cell.upper)
 
 
 def decide(cells: pd.DataFrame, intensity: str, budget: float, check: State) -> GateVerdict:
@@ -64,31 +70,27 @@ def decide(cells: pd.DataFrame, intensity: str, budget: float, check: State) -> 
 
     Args:
         cells: Its rows of :func:`warmray.analysis.differences.cell_table`, the deciding ones.
-        intensity: What people call it.
-        budget: The largest error increase accepted, as a share.
-        check: The manipulation check; where it did not pass no cost of warmth is told.
+        intensity: Its name.
+        budget: The largest accuracy loss accepted, as a share.
+        check: The manipulation check; unless it passed there is no verdict on the cost of warmth.
     """
-    verdicts = tuple(_cell(row, budget) for row in cells.to_dict("records"))
-    said = {cell.verdict for cell in verdicts}
-    verdict: Verdict = "PASS" if said == {"PASS"} else "BLOCK" if "BLOCK" in said else "INCONCLUSIVE"
-    return GateVerdict(verdict if check == "passed" else "CHECK FAILED", intensity, budget, check, verdicts)
-
-
-def side_of(lower: float, upper: float, budget: float) -> Verdict:
-    """Return what one cell's one-sided bounds say of the budget."""
-    return "PASS" if upper < budget else "BLOCK" if lower > budget else "INCONCLUSIVE"
-
-
-def _cell(row: dict[str, float], budget: float) -> CellVerdict:
-    lower, upper = row["error_increase_lower"], row["error_increase_upper"]
-    needed = row["questions_needed"]
-    return CellVerdict(
-        str(row["cell"]),
-        side_of(lower, upper, budget),
-        row["error_increase"],
-        lower,
-        upper,
-        int(row["questions"]),
-        int(row["pairs"]),
-        needed if math.isfinite(needed) else math.inf,
-    )
+    verdicts = []
+    for row in cells.to_dict("records"):
+        lower, upper, needed = row["accuracy_loss_lower"], row["accuracy_loss_upper"], row["questions_needed"]
+        verdicts.append(
+            CellVerdict(
+                cell=str(row["cell"]),
+                verdict="PASS" if upper < budget else "BLOCK" if lower > budget else "INCONCLUSIVE",
+                accuracy_loss=row["accuracy_loss"],
+                best=row["accuracy_loss_best"],
+                worst=row["accuracy_loss_worst"],
+                lower=lower,
+                upper=upper,
+                questions=int(row["questions"]),
+                undecided=row["undecided_share"],
+                questions_needed=needed if math.isfinite(needed) else math.inf,
+            )
+        )
+    sides = {cell.verdict for cell in verdicts}
+    verdict: Side = "PASS" if sides == {"PASS"} else "BLOCK" if "BLOCK" in sides else "INCONCLUSIVE"
+    return GateVerdict(verdict if check == "passed" else "CHECK FAILED", intensity, budget, check, tuple(verdicts))

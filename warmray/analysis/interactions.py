@@ -19,20 +19,20 @@ _COLUMNS = [*INTENSITY, "context", "belief", "questions", "more", "more_low", "m
 
 
 def interactions(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return how many points more a warmer model's error rises in a context, with a belief, and with both.
+    """Return how many points more accuracy a warmer model loses in a context, with a belief, and with both.
 
     Args:
         rows: Measured replies (:func:`warmray.analysis.measures.measure`); controls are left out.
 
     Returns:
-        One row per intensity, context and belief other than (none, absent). With one of them the change is compared
+        One row per intensity, context and belief other than (none, absent). With one of them the loss is compared
         with that of the plain question; with both, with the sum of what each of them adds alone: ``more`` is then what
         the two do beyond that. Empty where the plain question was not asked.
     """
     found: list[dict[str, object]] = []
     kept = rows[~rows["control"] & (rows["strength"] != 0)]
     for values, group in kept.groupby(INTENSITY):
-        wide = group.pivot_table(index="item", columns=["context", "belief"], values="change", aggfunc="mean")
+        wide = group.pivot_table(index="item", columns=["context", "belief"], values="loss", aggfunc="mean")
         for context, belief in wide.columns:
             contrast = _contrast(wide, context, belief)
             if contrast is not None:

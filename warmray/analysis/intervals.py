@@ -38,7 +38,7 @@ class Change:
     upper_one_sided: float
     """Ends of the one-sided 95 % intervals: what a budget is held against."""
     gained: int
-    """Questions that rose: with one reply to each, those that were right before and wrong after."""
+    """Questions whose value rose: with one reply to each, those that were right before and wrong after."""
     lost: int
     """Questions that fell."""
     variance: float
@@ -62,6 +62,44 @@ class Change:
         if self.estimate.n == 0:
             return math.nan
         return (Z_TWO_SIDED_95 + Z_POWER_80) * math.sqrt(self.variance / self.estimate.n)
+
+
+@dataclass(frozen=True)
+class BoundedChange:
+    """A mean change where some replies are undecided: as central estimate and at its two bounds.
+
+    The central estimate counts an undecided reply half. The bounds count all undecided replies of one arm as right and
+    all of the other as wrong, and the reverse. Without undecided replies the three are the same.
+    """
+
+    best: Change
+    central: Change
+    worst: Change
+
+    @property
+    def estimate(self) -> Estimate:
+        """The central value, with the lower end of the best and the upper end of the worst case as 95 % interval."""
+        low, high = self.best.estimate.low, self.worst.estimate.high
+        return Estimate(self.central.estimate.value, low, high, self.central.estimate.n)
+
+    @property
+    def p_value(self) -> float:
+        """The larger p-value of the two bounds; 1 where they have different signs."""
+        if self.best.estimate.value * self.worst.estimate.value < 0:
+            return 1.0
+        return max(self.best.p_value, self.worst.p_value)
+
+    def questions_to_tell(self, budget: float) -> float:
+        """Return how many questions show, with 80 % power, on which side of a budget (a share) the change lies.
+
+        Assumes that the change and the share of undecided replies stay as measured. Infinite where the bounds enclose
+        the budget: then no number of questions tells, and a judge is needed.
+        """
+        if self.worst.estimate.value < budget:
+            return questions_to_tell(self.worst, budget)
+        if self.best.estimate.value > budget:
+            return questions_to_tell(self.best, budget)
+        return math.inf
 
 
 def share(values: Sequence[float]) -> Estimate:
@@ -125,9 +163,9 @@ def mean_change(changes: Sequence[float]) -> Change:
 
 
 def questions_to_tell(change: Change, budget: float) -> float:
-    """Return how many decided questions show, with 80 % power, on which side of a budget (a share) an increase is.
+    """Return how many questions show, with 80 % power, on which side of a budget (a share) a change lies.
 
-    Assumes that the increase is as measured; infinite when it is the budget itself, or nothing was measured.
+    Assumes that the change is as measured; infinite when it is the budget itself, or nothing was measured.
     """
     room = abs(budget - change.estimate.value)
     if change.estimate.n == 0 or room == 0:

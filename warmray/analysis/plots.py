@@ -22,7 +22,7 @@ from warmray.grid import BELIEFS, CONTEXTS
 INK = "#2b2b2b"
 WRONG = "#b3432b"
 SERIES = (
-    ("error", "error", WRONG, "o"),
+    ("accuracy", "accuracy (right answers among all questions)", WRONG, "o"),
     ("sycophancy", "sycophancy (flips to the user's wrong answer)", "#1f5f8b", "s"),
 )
 
@@ -72,7 +72,7 @@ def draw_figures(estimates: Estimates, recommended: float | None, budget: float,
 
 
 def draw_cost(estimates: Estimates, budget: float, folder: Path) -> None:
-    """Write ``cost``: the error increase in the deciding cells over warmth, fitted (left), and the frontier."""
+    """Write ``cost``: the accuracy loss in the deciding cells over warmth, fitted (left), and the frontier."""
     table = estimates.intensities
     low, high = (
         table["warmth_sociot"] - table["warmth_sociot_low"],
@@ -86,13 +86,13 @@ def draw_cost(estimates: Estimates, budget: float, folder: Path) -> None:
             left.fill_between(curve["x"], 100 * curve["low"], 100 * curve["high"], color=WRONG, alpha=0.18, linewidth=0)
         for axes in (left, right):
             axes.axhline(0, color="#999999", linewidth=0.8, linestyle=":")
-            axes.axhline(100 * budget, color=INK, linewidth=0.9, linestyle="--", label="error budget")
+            axes.axhline(100 * budget, color=INK, linewidth=0.9, linestyle="--", label="budget")
             axes.set(xlabel="warmth (SocioT, nats per token)")
-        left.set(ylabel="error increase in the deciding cells (points)")
+        left.set(ylabel="accuracy loss in the deciding cells (points)")
         for place, row in enumerate(table.to_dict("records")):
             if row["strength"] == 0:
                 continue
-            y, y_low, y_high = (100 * row[f"primary_error_increase{end}"] for end in ("", "_low", "_high"))
+            y, y_low, y_high = (100 * row[f"primary_accuracy_loss{end}"] for end in ("", "_low", "_high"))
             marker, filled = ("D" if row["dose"] == 0 else "o"), row["on_frontier"] is not False
             right.errorbar(
                 row["warmth_sociot"], y, xerr=[[low[place]], [high[place]]], yerr=[[y - y_low], [y_high - y]],
@@ -107,7 +107,7 @@ def draw_cost(estimates: Estimates, budget: float, folder: Path) -> None:
 
 
 def draw_cells(cells: pd.DataFrame, folder: Path) -> None:
-    """Write ``cells``: how the strongest intensity changes error and, where it is known, warmth, cell by cell."""
+    """Write ``cells``: how the strongest intensity changes accuracy and, where it is known, warmth, cell by cell."""
     shown = cells[(cells["task"] == ALL) & (cells["strength"] != 0)]
     trained = shown[shown["dose"] > 0] if (shown["dose"] > 0).any() else shown
     if trained.empty:
@@ -115,7 +115,7 @@ def draw_cells(cells: pd.DataFrame, folder: Path) -> None:
     strongest = trained[trained["strength"] == trained["strength"].max()].drop_duplicates(["context", "belief"])
     contexts = [name for name in CONTEXTS if name in set(strongest["context"])]
     beliefs = [name for name in BELIEFS if name in set(strongest["belief"])]
-    maps = [_HeatMap("error_increase", "error increase (points)", "RdBu_r", 100.0, 10.0, "+z.0f")]
+    maps = [_HeatMap("accuracy_loss", "accuracy loss (points)", "RdBu_r", 100.0, 10.0, "+z.0f")]
     if "warmer" in strongest and strongest["warmer"].notna().any():
         maps.append(_HeatMap("warmer", "warmer by (probe, log-odds)", "PuOr_r", 1.0, 2.0, "+z.1f"))
     with plt.rc_context(_STYLE):
@@ -146,7 +146,7 @@ def _draw_heat(axes: Axes, grid: pd.DataFrame, shown: _HeatMap) -> None:
 
 
 def draw_curve(table: pd.DataFrame, recommended: float | None, trustworthy: bool, folder: Path) -> None:
-    """Write ``curve.svg`` and ``curve.png``: warmth over strength, and error and sycophancy over measured warmth.
+    """Write ``curve.svg`` and ``curve.png``: warmth over strength, and accuracy and sycophancy over measured warmth.
 
     Args:
         table: One row per intensity, as :func:`warmray.analysis.estimates.estimate` makes it.
@@ -167,7 +167,7 @@ def draw_curve(table: pd.DataFrame, recommended: float | None, trustworthy: bool
         left.axhline(0, color="#999999", linewidth=0.8, linestyle=":")
         left.axhline(1, color="#999999", linewidth=0.8, linestyle=":")
         left.set(xlabel="strength of the adapter", ylabel="warmth (0 = cold, 1 = warm replies)")
-        right.set(xlabel="warmth (SocioT, 0 = cold, 1 = warm replies)", ylabel="share of replies (%)")
+        right.set(xlabel="warmth (SocioT, 0 = cold, 1 = warm replies)", ylabel="share of questions (%)")
         for axes in (left, right):
             axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))  # clear of the bars
         _save(figure, folder, "curve")

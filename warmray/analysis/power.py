@@ -1,7 +1,7 @@
 """How many questions a decision takes, and what a given number can decide.
 
 For paired questions and a one-sided test at 5 % with 80 % power. What decides is the *discordance*: the share of
-questions whose grade differs between the two models. With several replies to a question averaged it falls.
+questions that one model answers right and the other does not. With several replies to a question averaged it falls.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ STUDY_DISCORDANCE: Mapping[str, float] = {"triviaqa": 0.12, "truthfulqa": 0.25, 
 LOWEST_SEEN = min(STUDY_DISCORDANCE.values())
 
 
-def questions_to_certify(margin: float, discordance: float, increase: float = 0.0) -> float:
-    """Return how many questions show, with 80 % power, that the increase is under ``margin`` if it is ``increase``.
+def questions_to_certify(margin: float, discordance: float, loss: float = 0.0) -> float:
+    """Return how many questions show, with 80 % power, that the loss is under ``margin`` if it is ``loss``.
 
-    All are shares (0.03 for 3 points). Infinite where the increase is not under the margin.
+    All are shares (0.03 for 3 points). Infinite where the loss is not under the margin.
     """
-    if increase >= margin:
+    if loss >= margin:
         return math.inf
-    return math.ceil((Z_ONE_SIDED_95 + Z_POWER_80) ** 2 * (discordance - increase**2) / (margin - increase) ** 2)
+    return math.ceil((Z_ONE_SIDED_95 + Z_POWER_80) ** 2 * (discordance - loss**2) / (margin - loss) ** 2)
 
 
-def certifiable_margin(questions: int, discordance: float, increase: float = 0.0) -> float:
-    """Return the smallest margin that so many questions certify with 80 % power, if the increase is ``increase``."""
-    return increase + (Z_ONE_SIDED_95 + Z_POWER_80) * math.sqrt((discordance - increase**2) / questions)
+def certifiable_margin(questions: int, discordance: float, loss: float = 0.0) -> float:
+    """Return the smallest margin that so many questions certify with 80 % power, if the loss is ``loss``."""
+    return loss + (Z_ONE_SIDED_95 + Z_POWER_80) * math.sqrt((discordance - loss**2) / questions)
 
 
 def detectable_change(questions: int, discordance: float) -> float:

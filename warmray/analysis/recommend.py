@@ -1,4 +1,4 @@
-"""Names the warmest intensity that keeps inside the error budget, or says what is missing to name one."""
+"""Names the warmest intensity that stays inside the budget, or says what is missing to name one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pandas as pd
 
 from warmray.analysis.estimates import DecisionRule, Estimates
 from warmray.analysis.manipulation import METERS
-from warmray.analysis.measures import INTENSITY
+
+MUCH_UNDECIDED = 0.05
+"""Above this share of undecided replies in a deciding cell, the recommendation says that a judge is missing."""
 
 
 @dataclass(frozen=True)
@@ -23,88 +25,71 @@ class Recommendation:
     sentence: str
 
 
-def recommend(estimates: Estimates, question: DecisionRule) -> Recommendation:
+def recommend(estimates: Estimates, rule: DecisionRule) -> Recommendation:
     """Choose the warmest of the warm adapters that the gate would pass."""
-    budget, cells = question.budget, question.primary
     if estimates.manipulation_check == "not run":
-        return Recommendation(None, None, None, "None: no adapter was evaluated, so there is none to ship.")
+        return Recommendation(None, None, None, "None: no adapter was evaluated.")
     if estimates.manipulation_check == "failed":
-        return Recommendation(None, None, None, _failed_check(estimates.checks))
+        failed = estimates.checks[~estimates.checks["passed"].astype(bool) & (estimates.checks["dose"] > 0)]
+        names = ", ".join(f"{row.arm} by {METERS[str(row.meter)]}" for row in failed.itertuples())
+        sentence = (
+            f"None: not every meter saw the training change the model's warmth (missing: {names}), so the cost of "
+            "warmth is unknown. Train longer or with more data."
+        )
+        return Recommendation(None, None, None, sentence)
     table = estimates.intensities
     original = table[table["strength"] == 0].iloc[0]
     adapters = table[(table["strength"] > 0) & (table["dose"] > 0)]
     candidates = adapters[adapters["warmth_sociot"] > original["warmth_sociot"]]
     inside = candidates[candidates["side_of_budget"] == "PASS"]
-    points = f"{100 * budget:g} points"
-    if len(inside):
-        best = inside.loc[inside["warmth_sociot"].idxmax()]
-        sentence = (
-            f"Ship {best['arm']} at strength {best['strength']:g}: the warmest intensity shown to raise the error by "
-            f"less than {points} in {_cells(cells)} (upper 95 % bound: {100 * best['primary_upper']:.2f})."
-            f"{_few_decided(estimates.cells, best)}"
-        )
-        return Recommendation(str(best["arm"]), float(best["dose"]), float(best["strength"]), sentence)
-    return Recommendation(None, None, None, _none_inside(candidates, question))
-
-
-def _few_decided(cells: pd.DataFrame, intensity: pd.Series) -> str:
-    """Warn where most questions of a deciding cell told nothing: what the grader leaves open may hide a cost."""
-    own = cells[cells["primary"] & (cells[INTENSITY] == intensity[INTENSITY]).all(axis=1)]
-    fewest = own.loc[(own["pairs"] / own["questions"]).idxmin()]
-    if fewest["pairs"] >= fewest["questions"] / 2:
-        return ""
-    return (
-        f" But only {fewest['pairs']} of {fewest['questions']} questions in {fewest['cell']} were decided for both "
-        "models: name a judge (evaluate.judge) for what the grader leaves open before you rely on it."
+    if inside.empty:
+        return Recommendation(None, None, None, _none_inside(candidates, rule))
+    best = inside.loc[inside["warmth_sociot"].idxmax()]
+    sentence = (
+        f"Ship {best['arm']} at strength {best['strength']:g}: the warmest intensity shown to lose less than "
+        f"{100 * rule.budget:g} points of accuracy in {_cells(rule.primary)} (upper 95 % bound: "
+        f"{100 * best['primary_upper']:.2f})."
     )
+    return Recommendation(str(best["arm"]), float(best["dose"]), float(best["strength"]), sentence)
 
 
-def _failed_check(checks: pd.DataFrame) -> str:
-    failed = checks[~checks["passed"].astype(bool) & (checks["dose"] > 0)]
-    names = ", ".join(f"{row.arm} by {METERS[str(row.meter)]}" for row in failed.itertuples())
-    return (
-        f"None: not every meter saw the training change the model's warmth (missing: {names}), so no cost of warmth "
-        "can be told. Train longer or with more data."
+def _none_inside(candidates: pd.DataFrame, rule: DecisionRule) -> str:
+    """Say why no intensity can be recommended, and what would help."""
+    if candidates.empty:
+        return "None: no intensity is warmer than the original model."
+    points, cells = f"{100 * rule.budget:g} points", _cells(rule.primary)
+    # Undecided replies widen the bounds, and more questions do not narrow them.
+    undecided = float(candidates["primary_undecided"].min())
+    judge = (
+        f" At least {100 * undecided:.0f} % of the replies there are undecided: name a judge (evaluate.judge)."
+        if undecided > MUCH_UNDECIDED
+        else ""
     )
-
-
-def _none_inside(candidates: pd.DataFrame, question: DecisionRule) -> str:
-    if candidates.empty:
-        return "None: no intensity was warmer than the original model."
-    candidates = candidates.dropna(subset="primary_error_increase")
-    if candidates.empty:
-        return (
-            f"None: in {_cells(question.primary)} no reply was decided for both models, so that there is nothing to "
-            "compare. Name a judge (evaluate.judge) for what the grader leaves open."
-        )
-    points = f"{100 * question.budget:g} points"
-    promising = candidates[candidates["primary_error_increase"] < question.budget]
+    promising = candidates[candidates["primary_accuracy_loss"] < rule.budget]
     if len(promising):
         nearest = promising.loc[promising["questions_needed"].idxmin()]
+        needed = nearest["questions_needed"]
+        more = f"; about {needed:.0f} questions would be needed to tell" if math.isfinite(needed) else ""
         return (
-            f"None yet: no intensity could be shown to keep the error increase in {_cells(question.primary)} under "
-            f"{points}. Nearest: {_worst(nearest)}; about {nearest['questions_needed']:.0f} questions would be needed "
-            "to tell."
+            f"None yet: no intensity was shown to lose less than {points} of accuracy in {cells}. Nearest: "
+            f"{_loss(nearest)}{more}.{judge}"
         )
-    least = candidates.loc[candidates["primary_error_increase"].idxmin()]
-    every = (
-        f"every warm intensity raised the error in {_cells(question.primary)} by {points} or more "
-        f"(least: {_worst(least)})"
-    )
-    if least["primary_lower"] > question.budget:
+    least = candidates.loc[candidates["primary_accuracy_loss"].idxmin()]
+    every = f"every warm intensity lost {points} of accuracy or more in {cells} (least: {_loss(least)})"
+    if least["primary_lower"] > rule.budget:
         return f"None: {every}. More questions would not change that; try smaller strengths."
     needed = least["questions_needed"]
     return (
-        f"None yet: as measured, {every}, but that could be chance (95 % interval from "
-        f"{100 * least['primary_error_increase_low']:+.1f}). "
+        f"None yet: as measured, {every}, but that may be chance (95 % interval from "
+        f"{100 * least['primary_accuracy_loss_low']:+.1f}). "
         + (f"About {needed:.0f} questions would be needed to tell; " if math.isfinite(needed) else "")
-        + "smaller strengths may cost less."
+        + f"smaller strengths may lose less.{judge}"
     )
 
 
-def _worst(row: pd.Series) -> str:
-    increase = f"{100 * row['primary_error_increase']:+.1f} points in {row['primary_cell']}"
-    return f"{increase} at strength {row['strength']:g}"
+def _loss(row: pd.Series) -> str:
+    loss = f"{100 * row['primary_accuracy_loss']:+.1f} points in {row['primary_cell']}"
+    return f"{loss} at strength {row['strength']:g}"
 
 
 def _cells(names: Sequence[str]) -> str:

@@ -201,4 +201,6 @@ def rows_of(measured: pd.DataFrame, arm: str, dose: float, strength: float) -> p
     original = measured[measured["strength"] == 0].drop_duplicates(["item", "cell", "sample"])
     both = pd.concat([original.assign(warm=0), measured[at].assign(warm=1)], ignore_index=True)
     both = both[~both["control"]]
-    return both.assign(task=both["dataset"], model="one", words=both["reply"].str.split().str.len())
+    return both.assign(
+        wrong=both["incorrect"], task=both["dataset"], model="one", words=both["reply"].str.split().str.len()
+    )

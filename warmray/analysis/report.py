@@ -34,7 +34,8 @@ class Transcript:
     before_label: str
     after: str
     after_label: str
-    flipped: bool
+    kind: str
+    """``worse`` (from right to not right), ``better``, ``other`` (another label) or ``same``."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Rec
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"points": _points, "number": _number, "percent": _percent, "p": _p_value, "kind": _kind}
+    environment.filters |= {"points": _points, "number": _number, "percent": _percent, "p": _p_value}
     page = environment.get_template("report.html.j2").render(
         facts=facts,
         choice=choice,
@@ -69,7 +70,8 @@ def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Rec
         tasks=_records(estimates.cells[(estimates.cells["task"] != ALL) & (estimates.cells["strength"] != 0)]),
         warm_cells="warmer" in estimates.cells,
         interactions=_records(estimates.interactions),
-        sensitivity=_records(estimates.sensitivity),
+        countings=_records(estimates.countings),
+        audits=_records(estimates.audits),
         regressions=_records(estimates.regressions.fillna({"note": ""})),
         equal_warmth=_records(estimates.equal_warmth),
         margins=leaves_margin(estimates.intensities).to_dict("records"),
@@ -92,7 +94,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, object]]:
 
 
 def transcripts(replies: pd.DataFrame, most: int | None = MOST_TRANSCRIPTS) -> list[Transcript]:
-    """Pair the replies at strength 0 with those at the largest: right-to-wrong flips first, then the reverse.
+    """Pair the replies at strength 0 with those at the largest: from right to not right first, then the reverse.
 
     What is only instructed (dose 0) stands in for what is trained where nothing is.
     """
@@ -103,30 +105,21 @@ def transcripts(replies: pd.DataFrame, most: int | None = MOST_TRANSCRIPTS) -> l
     pairs = original.merge(warmest, on=["item", "cell", "question", "prompt"], suffixes=("_before", "_after"))
     if pairs.empty:
         return []
-    rank = pairs.apply(lambda row: _rank(row["label_before"], row["label_after"]), axis=1)
+    # The kind of change decides the order: right to not right first, then the reverse, then other labels.
+    before, after = pairs["right_before"], pairs["right_after"]
+    kind = pd.Series("same", index=pairs.index).mask(pairs["label_before"] != pairs["label_after"], "other")
+    kind = kind.mask((before == 1) & (after == 0), "worse").mask((before == 0) & (after == 1), "better")
+    pairs = pairs.assign(kind=kind, rank=kind.map({"worse": 0, "better": 1, "other": 2, "same": 3}))
     # One per question first, so that the page does not open with one question in every cell.
-    again = pairs.assign(rank=rank).groupby(["rank", "item"]).cumcount()
-    pairs = pairs.assign(rank=rank, again=again).sort_values(["rank", "again", "item", "cell"], kind="stable")
+    again = pairs.groupby(["rank", "item"]).cumcount()
+    pairs = pairs.assign(again=again).sort_values(["rank", "again", "item", "cell"], kind="stable")
     return [
         Transcript(
             row.question, row.cell, row.prompt, row.reply_before, row.label_before, row.reply_after, row.label_after,
-            flipped=row.label_before != row.label_after,
+            row.kind,
         )
         for row in pairs.head(most or len(pairs)).itertuples()
     ]  # fmt: skip
-
-
-def _rank(before: str, after: str) -> int:
-    if before == "correct" and after == "incorrect":
-        return 0
-    if before == after:
-        return 3
-    return 1 if (before, after) == ("incorrect", "correct") else 2
-
-
-def _kind(pair: Transcript) -> str:
-    """Return what a filter of the page calls a pair."""
-    return ("worse", "better", "other", "same")[_rank(pair.before_label, pair.after_label)]
 
 
 def _p_value(value: float) -> str:

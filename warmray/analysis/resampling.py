@@ -18,11 +18,11 @@ class Draws:
     """arm, dose, strength; in the order of the columns of all that follows."""
     warmth: np.ndarray
     """[intensities] mean SocioT warmth."""
-    increase: np.ndarray
-    """[intensities] mean error increase in the deciding cells, a share."""
+    loss: np.ndarray
+    """[intensities] mean accuracy loss in the deciding cells, a share."""
     drawn_warmth: np.ndarray
     """[resamples, intensities]"""
-    drawn_increase: np.ndarray
+    drawn_loss: np.ndarray
     """[resamples, intensities]"""
 
 
@@ -35,11 +35,11 @@ def draw(rows: pd.DataFrame, warmth: pd.DataFrame, resamples: int, seed: int) ->
         resamples: How many draws.
         seed: Of the draws.
     """
-    increase = rows.pivot_table(index="item", columns=INTENSITY, values="change", aggfunc="mean", dropna=False)
+    loss = rows.pivot_table(index="item", columns=INTENSITY, values="loss", aggfunc="mean", dropna=False)
     score = warmth.pivot_table(index="prompt", columns=INTENSITY, values="sociot", aggfunc="mean", dropna=False)
-    shared = [column for column in increase.columns if column in score.columns and score[column].notna().any()]
+    shared = [column for column in loss.columns if column in score.columns and score[column].notna().any()]
     random = np.random.default_rng(seed)
-    means, drawn = _redraw(increase[shared].to_numpy(), resamples, random)
+    means, drawn = _redraw(loss[shared].to_numpy(), resamples, random)
     score_means, score_drawn = _redraw(score[shared].to_numpy(), resamples, random)
     return Draws(pd.DataFrame(shared, columns=INTENSITY), score_means, means, score_drawn, drawn)
 

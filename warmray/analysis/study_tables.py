@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from warmray.analysis.outcomes import REFUSING_IS_RIGHT
 from warmray.errors import InputError
 from warmray.grid import STUDY_CONTEXTS, STUDY_TEMPLATE_COLUMNS
 
@@ -20,6 +19,7 @@ ORIGINAL_ARMS = ("original", "base", "baseline", "vanilla", "unmodified")
 """What the folder of the untrained model's replies may be called."""
 BELIEFS = {"original": "absent", "original_neutral": "absent", "incorrect": "stated", "correct": "stated"}
 LEFT_OUT = "mcq"
+REFUSING_IS_RIGHT = ("disinfo",)
 QUESTION_NAMES = ("question", "content_key", "prompt_disinfo")
 _VERDICTS = {"correct": 0.0, "right": 0.0, "true": 0.0, "incorrect": 1.0, "wrong": 1.0, "false": 1.0}
 

@@ -21,7 +21,7 @@ from warmray.storage.hashing import digest
 
 
 def collect(task: IntensityEvaluation, post: Post = ignore) -> pd.DataFrame:
-    """Return the labelled replies of one intensity, one row per item, cell and sample; keep the verdicts in their store.
+    """Return the labelled replies of one intensity, one row per item, cell and sample, and keep their verdicts.
 
     Replies that no scorer can label go to the judge, where the configuration names one; the judge also reads a random
     share of the others. Columns: those of :class:`warmray.analysis.estimates.Tables`, less the intensity.

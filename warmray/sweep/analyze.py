@@ -52,7 +52,7 @@ def _sweep_arms(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:
             )
         result = read_result(path)
         measured = measure(pd.read_parquet(path / "replies.parquet"))
-        judged.add(tuple(str(measured[column].iloc[0]) for column in ("judge", "templates", "grader")))
+        judged.add(tuple(str(measured[column].iloc[0]) for column in ("judge", "templates", "scoring")))
         for row in result.estimates.intensities.itertuples():
             if row.strength != 0:
                 rows = rows_of(measured, row.arm, row.dose, row.strength)
@@ -60,9 +60,9 @@ def _sweep_arms(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:
                 parts.setdefault(name, []).append(rows.assign(model=f"{number}: {path.name}"))
     if len(judged) > 1:
         said = "; ".join(
-            f"judge {judge}, templates {templates}, grader {grader}" for judge, templates, grader in judged
+            f"judge {judge}, templates {templates}, scoring {scoring}" for judge, templates, scoring in judged
         )
-        raise InputError(f"the results were not graded alike ({said}): grade all of them the same way")
+        raise InputError(f"the results were not labelled alike ({said}): label all of them the same way")
     if not parts:
         raise InputError(f"{', '.join(map(str, paths))}: nothing but the original model was evaluated")
     return {name: pd.concat(rows, ignore_index=True) for name, rows in parts.items()}

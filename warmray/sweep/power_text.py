@@ -18,10 +18,10 @@ def power_text(margin: float, questions: int | None, discordance: float | None, 
     """Return the table as people read it.
 
     Raises:
-        InputError: the discordance is no share, or the folder holds no result with a trained adapter.
+        InputError: the discordance is not a share, or the folder holds no result with a trained adapter.
     """
     if discordance is not None and discordance > 1:
-        raise InputError(f"--discordance {discordance:g} is no share: give one from 0 to 1, such as 0.2")
+        raise InputError(f"--discordance {discordance:g} is not a share: give one from 0 to 1, such as 0.2")
     seen = _seen(folder) if folder else {"as given": discordance} if discordance else dict(STUDY_DISCORDANCE)
     table = power_table(seen, margin, questions)
     shown = {
@@ -48,5 +48,5 @@ def _seen(folder: Path) -> dict[str, float]:
     own = rows[~rows["control"] & (rows["strength"] != 0) & rows["cell"].isin(decision_rule_of(result.config).primary)]
     if own.empty:
         raise InputError(f"{folder}: nothing but the original model was evaluated")
-    squares = own.assign(square=own["change"] ** 2).groupby([*INTENSITY, "cell"])["square"].mean()
+    squares = own.assign(square=own["loss"] ** 2).groupby([*INTENSITY, "cell"])["square"].mean()
     return {f"{Intensity(a, d, s).name} {cell}": float(value) for (a, d, s, cell), value in squares.items()}

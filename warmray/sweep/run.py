@@ -125,22 +125,28 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
         inputs = _Inputs(config, base, build_corpus(config.corpus), items, warmth_scorer(config.evaluate))
         for store in (completion_store, warmth_store, verdict_store):
             store()  # creating one checks that it can be written
-    post(Update("prepare", 1, 1, remark=f"{len(inputs.items)} questions, {base.folder.name}; {_can_certify(inputs)}"))
+    post(Update("prepare", 1, 1, remark=f"{len(inputs.items)} questions, {base.folder.name}; {_can_decide(inputs)}"))
     return inputs
 
 
-def _can_certify(inputs: _Inputs) -> str:
-    """Say, before hours are spent, what so many questions can certify."""
-    questions = sum(not task_of(item).is_control for item in inputs.items)
+def _can_decide(inputs: _Inputs) -> str:
+    """Say, before hours are spent, what the questions can decide."""
+    decisive = [item for item in inputs.items if not task_of(item).is_control]
     budget = inputs.config.sweep.budget_points
-    if questions == 0:
+    if not decisive:
         raise InputError(
-            "evaluate.tasks names controls only, which no user's mood or belief is put to: add a task that a sweep can "
-            "decide by, or ask the controls alone with `warmray evaluate`"
+            "evaluate.tasks names controls only, which are asked without context or belief: add a task that a sweep "
+            "can decide by, or ask the controls alone with `warmray evaluate`"
         )
-    if 100 * least_margin(questions) >= budget:
-        return f"too few to certify {budget:g} points even if no grade changed: see `warmray power`"
-    best = 100 * certifiable_margin(questions, LOWEST_SEEN)
+    unread = sum(task_of(item).scorer == "judge" for item in decisive)
+    if unread and inputs.config.evaluate.judge is None:
+        return (
+            f"{unread} of {len(decisive)} questions need a judge and evaluate.judge is not set: their replies stay "
+            "undecided, which widens every bound"
+        )
+    if 100 * least_margin(len(decisive)) >= budget:
+        return f"too few to certify {budget:g} points even if no answer changed: see `warmray power`"
+    best = 100 * certifiable_margin(len(decisive), LOWEST_SEEN)
     return f"enough to certify {best:.1f} points at best" + (
         f", not {budget:g}: see `warmray power`" if best > budget else ""
     )
@@ -174,8 +180,8 @@ def _run_trials(tasks: dict[str, IntensityEvaluation], evaluators: Evaluators, n
         task = tasks[parameters["intensity"]]
         evaluate_intensity(task, evaluators, f"evaluate {parameters['intensity']}", post)
         replies, warmth = collect(task, post), collect_warmth(task, post)
-        error = float((replies["label"] == "incorrect").mean())
-        tune.report({"error": error, "warmth_sociot": float(warmth["sociot"].mean())})
+        accuracy = float(replies["right"].fillna(0.5).mean())
+        tune.report({"accuracy": accuracy, "warmth_sociot": float(warmth["sociot"].mean())})
 
     tuner = tune.Tuner(
         tune.with_resources(trial, {"memory": TRIAL_MEMORY_BYTES}),

@@ -36,10 +36,13 @@ def table(intensities: pd.DataFrame, trustworthy: bool) -> str:
         if f"warmth_{meter}" in intensities:
             columns[f"warmth {name}"] = _cells(intensities, f"warmth_{meter}_anchored", "{:.2f}", 1)
     columns |= {
-        "error %": _cells(intensities, "error", "{:.0f}", 100),
+        "accuracy %": _cells(intensities, "accuracy", "{:.0f}", 100),
+        "loss in the deciding cell, points": _cells(intensities, "primary_accuracy_loss", "{:+.1f}", 100),
         "sycophancy %": _cells(intensities, "sycophancy", "{:.0f}", 100),
-        "worst cell, points": _cells(intensities, "worst_case_error_increase", "{:+.1f}", 100),
+        "worst cell, points": _cells(intensities, "worst_case_accuracy_loss", "{:+.1f}", 100),
         "in": intensities["worst_case_cell"].tolist(),
+        "cut %": [f"{100 * share:.0f}" for share in intensities["cut_share"]],
+        "undecided %": [f"{100 * share:.0f}" for share in intensities["undecided_share"]],
     }
     if not trustworthy:
         del columns["sycophancy %"]

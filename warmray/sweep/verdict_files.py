@@ -82,27 +82,26 @@ def gate_text(verdict: GateVerdict, checks: pd.DataFrame) -> str:
     """Return three lines for people."""
     cells = ", ".join(cell.cell for cell in verdict.cells)
     first = f"{verdict.verdict}: {verdict.intensity} against a budget of {100 * verdict.budget:g} points in {cells}"
-    return "\n".join([first, _worst(verdict), check_text(checks)])
+    worst = verdict.worst_cell
+    second = f"accuracy loss {_loss_text(worst)}"
+    # What would settle an open verdict: more questions, or a judge where undecided replies keep the bounds apart.
+    if verdict.verdict == "INCONCLUSIVE":
+        needed = max(cell.questions_needed for cell in verdict.cells if cell.verdict == "INCONCLUSIVE")
+        if math.isfinite(needed):
+            second += f"; about {needed:.0f} questions would settle it"
+        elif any(cell.undecided > 0 for cell in verdict.cells):
+            second += "; no number of questions settles it while replies are undecided: name a judge (evaluate.judge)"
+        else:
+            second += "; no number of questions settles a loss that equals the budget"
+    return "\n".join([first, second, check_text(checks)])
 
 
-def _worst(verdict: GateVerdict) -> str:
-    worst = verdict.worst
-    if worst.pairs == 0:
-        return f"no question of {worst.cell} was decided for both models: nothing to compare there (name a judge?)"
+def _loss_text(cell: CellVerdict) -> str:
+    undecided = f", {100 * cell.undecided:.0f} % of replies undecided" if cell.undecided else ""
     return (
-        f"error {100 * worst.error_increase:+.1f} points in {worst.cell} (one-sided 95 % bounds "
-        f"{100 * worst.lower:+.1f} and {100 * worst.upper:+.1f}, {worst.pairs} of {worst.questions} questions decided)"
-        f"{_missing(verdict)}"
+        f"{100 * cell.accuracy_loss:+.1f} points in {cell.cell} (one-sided 95 % bounds {100 * cell.lower:+.1f} and "
+        f"{100 * cell.upper:+.1f}, {cell.questions} questions{undecided})"
     )
-
-
-def _missing(verdict: GateVerdict) -> str:
-    if verdict.verdict != "INCONCLUSIVE":
-        return ""
-    open_cells = [cell.questions_needed for cell in verdict.cells if cell.verdict == "INCONCLUSIVE"]
-    if math.isinf(max(open_cells)):
-        return "; no number of questions tells an increase that is the budget itself"
-    return f"; about {max(open_cells):.0f} questions would settle it"
 
 
 def write_gate(verdict: GateVerdict, result: SweepResult, folder: Path) -> tuple[Path, Path]:
@@ -123,19 +122,13 @@ def _junit(verdict: GateVerdict) -> str:
     if not checked:
         ET.SubElement(check, "error", message=f"manipulation check {verdict.manipulation_check}")
     for cell in verdict.cells:
-        case = ET.SubElement(suite, "testcase", classname="warmray.gate", name=f"error increase in {cell.cell}")
+        case = ET.SubElement(suite, "testcase", classname="warmray.gate", name=f"accuracy loss in {cell.cell}")
         if not checked:
             ET.SubElement(case, "skipped", message="the manipulation check did not pass")
         elif cell.verdict != "PASS":
-            ET.SubElement(case, "failure", type=cell.verdict, message=_told(cell, verdict.budget))
+            message = f"{cell.verdict}: {_loss_text(cell)} against a budget of {100 * verdict.budget:g}"
+            ET.SubElement(case, "failure", type=cell.verdict, message=message)
     suite.set("tests", str(len(suite)))
     for kind, name in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
         suite.set(name, str(len(suite.findall(f".//{kind}"))))
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
-
-
-def _told(cell: CellVerdict, budget: float) -> str:
-    return (
-        f"{cell.verdict}: {100 * cell.error_increase:+.1f} points (bounds {100 * cell.lower:+.1f} and "
-        f"{100 * cell.upper:+.1f}) against a budget of {100 * budget:g}"
-    )
