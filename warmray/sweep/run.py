@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -96,13 +96,18 @@ def run_sweep(config: RunConfig) -> SweepResult:
             return read_result(folder)
         adapters = {i: trained[i.arm].adapters[i.dose] for i in trained_intensities(config)}
         tasks = inputs.tasks(adapters)
+        # Evaluate: the stores keep every reply and score, so that only what is missing is made.
         finished = completion_store().keys()
         with watch.stage("evaluate"):
             _evaluate_all(tasks, f"{config.name}-{key}", progress.post)
         generated = _generated(tasks, finished, watch.seconds)
+        # Read everything back, analyse it and write the result folder; another process may do the same.
         progress.post(Update("analyse", 0, 1))
         with watch.stage("collect"):
-            tables = _tables(tasks)
+            replies = [collect(task).assign(**asdict(intensity)) for intensity, task in tasks.items()]
+            warmth = [collect_warmth(task).assign(**asdict(intensity)) for intensity, task in tasks.items()]
+            anchors = collect_anchors(next(iter(tasks.values())))
+            tables = Tables(pd.concat(replies, ignore_index=True), pd.concat(warmth, ignore_index=True), anchors)
         with only_one_at(folder):
             if not (folder / MARKER).exists():
                 made_with, costs = _made_with(inputs, trained), watch.seconds | generated
@@ -165,9 +170,12 @@ def _place(inputs: _Inputs, trained: dict[str, TrainedArm]) -> tuple[Path, str]:
 
 def _evaluate_all(tasks: dict[Intensity, IntensityEvaluation], name: str, post: Post) -> None:
     some_task = next(iter(tasks.values()))
+    # At strength 0 all arms and doses are the same original model: one trial is enough.
+    originals = [intensity for intensity in tasks if intensity.strength == 0]
+    distinct = [*originals[:1], *(intensity for intensity in tasks if intensity.strength != 0)]
     with started_evaluators(some_task.evaluate.engine) as evaluators:
         try:
-            _run_trials({i.name: tasks[i] for i in _distinct(tasks)}, evaluators, name, post)
+            _run_trials({intensity.name: tasks[intensity] for intensity in distinct}, evaluators, name, post)
             score_anchors(some_task, evaluators, post)
         except ray.exceptions.RayError as error:
             _raise_from_worker(error)
@@ -213,12 +221,6 @@ def _generated(
     }
 
 
-def _distinct(intensities: Iterable[Intensity]) -> list[Intensity]:
-    """Leave out all but one of the intensities at strength 0: they are the same original model."""
-    originals = [intensity for intensity in intensities if intensity.strength == 0]
-    return originals[:1] + [intensity for intensity in intensities if intensity.strength != 0]
-
-
 def _raise_from_worker(error: BaseException) -> None:
     cause = root_cause(error)
     if isinstance(cause, WarmrayError):
@@ -228,16 +230,6 @@ def _raise_from_worker(error: BaseException) -> None:
         f"an evaluation failed {MAX_TRIAL_FAILURES + 1} times, last with: {reason} (finished replies are kept; "
         "the same command goes on from them)"
     ) from error
-
-
-def _tables(tasks: dict[Intensity, IntensityEvaluation]) -> Tables:
-    replies: list[pd.DataFrame] = []
-    warmth: list[pd.DataFrame] = []
-    for intensity, task in tasks.items():
-        replies.append(collect(task).assign(**asdict(intensity)))
-        warmth.append(collect_warmth(task).assign(**asdict(intensity)))
-    anchors = collect_anchors(next(iter(tasks.values())))
-    return Tables(pd.concat(replies, ignore_index=True), pd.concat(warmth, ignore_index=True), anchors)
 
 
 def _made_with(inputs: _Inputs, trained: dict[str, TrainedArm]) -> dict[str, str]:
