@@ -35,7 +35,7 @@ def tables(
                     {
                         "item": f"q{question}", "dataset": "embedded", "context": context, "belief": belief,
                         "cell": cell, "sample": 0, "control": False, "question": f"Q {question}?",
-                        "prompt": f"Q {question}?", "reply": "text", "tokens": 9,
+                        "prompt": f"Q {question}?", "reply": f"text at {strength}", "tokens": 9,
                         "label": "incorrect" if wrong else "correct", "right": float(not wrong), "was_cut": False,
                         "agrees_with_wrong": wrong and belief == "wrong", "judge_label": None,
                         "probe": luck[question, 0] + 5 * gain,

@@ -38,12 +38,14 @@ def test_an_undecided_reply_counts_half_and_its_bounds_count_it_right_and_wrong(
     assert (row["loss_least"], row["loss"], row["loss_most"]) == (original - 1, original - 0.5, original)
 
 
-def test_the_originals_own_undecided_replies_cost_it_nothing(replies):
+def test_an_undecided_reply_that_equals_the_originals_costs_nothing(replies):
     rows = measure(relabelled(replies, "undecided"))
     assert (rows.loc[rows["strength"] == 0, ["loss_least", "loss_most"]] == 0).all().all()
     warm = rows[rows["strength"] == 1]
     assert (warm["loss_least"] == -1).all()
     assert (warm["loss_most"] == 1).all()
+    same = measure(relabelled(replies, "undecided").assign(reply="the same"))
+    assert (same[["loss_least", "loss_most"]] == 0).all().all()
 
 
 def test_the_studys_error_leaves_out_what_does_not_answer_and_counts_a_right_refusal_as_right(replies):
