@@ -149,8 +149,8 @@ def start(main: Callable[[list[str]], int]) -> None:
     run_and_exit(lambda: main(sys.argv[1:]))
 
 
-def job(command: Callable[..., int], name: str | None = None) -> None:
-    """Run one command as a program of its own; ``name`` is what its help calls it (default: the file)."""
+def job(command: Callable[..., int]) -> None:
+    """Run one command as a program of its own."""
     app = new_app("")
     app.command()(command)
-    start(lambda argv: run_app(app, argv, name or sys.argv[0]))
+    start(lambda argv: run_app(app, argv, sys.argv[0]))

@@ -201,9 +201,9 @@ class Display:
             self.say(render(status))
         else:
             if status.stage not in self._tasks:
-                self._tasks[status.stage] = self._bars.add_task(status.stage, figures="")
-            task = self._tasks[status.stage]
-            self._bars.update(task, completed=status.done, total=status.total, figures=_figures(status))
+                self._tasks[status.stage] = self._bars.add_task(status.stage, figures="", visible=False)
+            task, figures = self._tasks[status.stage], _figures(status)
+            self._bars.update(task, completed=status.done, total=status.total, figures=figures, visible=True)
 
     def follow(self, line: str) -> None:
         """Show a line of a job's log: as a bar where bars are drawn and it says progress, else as it is."""
