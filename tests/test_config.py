@@ -1,6 +1,6 @@
 import pytest
 
-from warmray.cli import config_from, grid_parser
+from warmray.command_line import config_from
 from warmray.config import load_config, preset_names, recipe_names
 from warmray.errors import InputError
 
@@ -31,10 +31,10 @@ def test_large_models_are_asked_the_whole_grid_as_the_study_sampled(preset):
 
 
 def test_cells_picks_from_the_grid():
-    asked = config_from(grid_parser("").parse_args(["--cells", "plain,sad+wrong"])).evaluate
+    asked = config_from(None, None, None, None, cells="plain,sad+wrong").evaluate
     assert [cell.name for cell in asked.asked_cells()] == ["plain", "sad+wrong"]
     with pytest.raises(InputError, match=r"unknown cell 'sad\+rong'; did you mean 'sad\+wrong'"):
-        config_from(grid_parser("").parse_args(["--cells", "sad+rong"])).evaluate.asked_cells()
+        config_from(None, None, None, None, cells="sad+rong")
 
 
 def test_a_recipe_of_the_file_gives_way_to_the_files_own_keys(tmp_path):

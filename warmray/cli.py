@@ -1,75 +1,105 @@
-"""The same jobs for people: ``warmray sweep`` submits to Ray and follows; the rest runs right here."""
+"""The commands. ``warmray sweep`` submits its job to Ray and follows it; the others run right here.
+
+A command is a plain function registered with ``@app.command()``; the first line of its docstring is its help. Heavy
+libraries are imported inside the functions: ``--help`` must answer at once. The functions whose names end in ``_job``
+are also what the files in ``jobs/`` run.
+"""
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
-import signal
+import socket
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, cast
 
-from warmray.config import RunConfig, load_config, preset_names, recipe_names
-from warmray.errors import InputError, ManipulationCheckError, nearest, run_and_exit
-from warmray.quiet import quiet_environment
+import typer
+
+from warmray.command_line import (
+    Cells,
+    ConfigFile,
+    Overrides,
+    Preset,
+    Recipe,
+    config_from,
+    finite,
+    new_app,
+    one_of,
+    points,
+    positive,
+    run_app,
+    start,
+)
+from warmray.config import RunConfig
+from warmray.errors import InputError, ManipulationCheckError, nearest
 
 if TYPE_CHECKING:
+    from warmray.analysis.regressions import Covariance
     from warmray.models.plan import Gpu, Workload
     from warmray.sweep.result import SweepResult
 
-Command = Callable[[list[str]], int]
+RUN = "Run"
+PREPARE = "Prepare"
+DECIDE = "Decide"
+CHECK = "Check the measurement"
+RECORDS = "Records"
+
+app = new_app("Measure what fine-tuning for warmth costs a language model in accuracy, and decide whether to ship it.")
+data_app = new_app("Copy the questions of the tasks from the hub.")
+
+Result = Annotated[
+    Path, typer.Argument(metavar="RESULT", resolve_path=True, help="The result folder that the sweep named at its end.")
+]
+GIVEN_BUDGET = typer.Option(
+    "--budget", metavar="POINTS", parser=points, help="Largest accuracy loss accepted, in percentage points: 2pp, or 2."
+)
 
 
-def config_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the arguments that every job takes."""
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--preset", metavar="NAME", help=f"one of: {', '.join(preset_names())} (default: quickstart)")
-    which.add_argument("--config", metavar="FILE", help="a YAML file with the same tree as a preset")
-    parser.add_argument("--recipe", metavar="NAME", help=f"how to train: {', '.join(recipe_names())}")
-    parser.add_argument(
-        "--set", dest="overrides", action="append", metavar="KEY=VALUE", help="for example train.doses=[0.5,1]"
-    )
-    return parser
+@app.command("sweep", rich_help_panel=RUN)
+def sweep_command(
+    preset: Preset = None,
+    config: ConfigFile = None,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    cells: Cells = None,
+) -> int:
+    """Submit the main job to Ray and follow it: train, evaluate every intensity, analyse, recommend."""
+    experiment = config_from(preset, config, recipe, overrides, cells).tracking.experiment
+    named = {"--preset": preset, "--config": config, "--recipe": recipe, "--cells": cells}
+    argv = [part for option, value in named.items() if value is not None for part in (option, value)]
+    argv += [part for override in overrides or [] for part in ("--set", override)]
+    from warmray.cluster.submit import submit_and_follow
+
+    return submit_and_follow("sweep", argv, experiment)
 
 
-def grid_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the arguments that every job takes that asks the grid."""
-    parser = config_parser(description)
-    parser.add_argument("--cells", metavar="NAMES", help="ask only these, for example plain,sad+wrong (evaluate.cells)")
-    return parser
-
-
-def config_from(arguments: argparse.Namespace) -> RunConfig:
-    """Load the configuration that the arguments name."""
-    named = [f"recipe={arguments.recipe}"] if arguments.recipe else []
-    if cells := getattr(arguments, "cells", None):
-        named.append(f"evaluate.cells=[{cells}]")
-    return load_config(arguments.preset, arguments.config, [*named, *(arguments.overrides or [])])
-
-
-def sweep_job(argv: list[str]) -> int:
-    """Run a sweep where a Ray job runs: what ``jobs/sweep.py`` calls."""
-    arguments = grid_parser("Sweep warmth intensity against accuracy.").parse_args(argv)
-    config = config_from(arguments)
+def sweep_job(
+    preset: Preset = None,
+    config: ConfigFile = None,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    cells: Cells = None,
+) -> int:
+    """Train, evaluate every intensity, analyse, recommend: what runs where `warmray sweep` submits it."""
+    configured = config_from(preset, config, recipe, overrides, cells)
     from warmray.cluster.ray_session import ray_session
     from warmray.sweep.run import run_sweep
     from warmray.sweep.summary import print_summary
 
     with ray_session():
-        result = run_sweep(config)
-        logged = _log_or_tell(result)
+        result = run_sweep(configured)
+        logged = _logged(result)
     print_summary(result, logged)
     if result.estimates.manipulation_check == "failed":
         raise ManipulationCheckError(result.choice.sentence)
     return 0
 
 
-def _log_or_tell(result: SweepResult) -> bool:
-    """Log a result; a server that cannot be reached costs the log, never the result."""
+def _logged(result: SweepResult) -> bool:
+    """Log a result to MLflow and return whether that worked: a failure costs the log, never the result."""
     from warmray.sweep.records import log_result
 
     try:
@@ -77,10 +107,8 @@ def _log_or_tell(result: SweepResult) -> bool:
     except InputError:
         raise
     except Exception as error:
-        print(
-            f"[warmray] MLflow took nothing ({_reason(error)}); log the result later with: warmray log {result.folder}",
-            flush=True,
-        )
+        command = f"warmray log {result.folder}"
+        print(f"[warmray] MLflow logging failed ({_reason(error)}); log the result later with: {command}", flush=True)
         return False
     return True
 
@@ -89,14 +117,21 @@ def _reason(error: Exception) -> str:
     return shorten(str(error).strip() or type(error).__name__, 120)
 
 
-def train_job(argv: list[str]) -> int:
-    """Train the adapters of a configuration: what ``jobs/train.py`` calls."""
-    parser = config_parser("Train the adapters of every arm.")
-    parser.add_argument("--name", help="call the training so (default: it is found by its content)")
-    parser.add_argument("--resume", action="store_true", help="go on with the training of that name")
-    arguments = parser.parse_args(argv)
-    config = config_from(arguments)
-    if arguments.resume and not arguments.name:
+@app.command("train", rich_help_panel=RUN)
+def train_job(
+    preset: Preset = None,
+    config: ConfigFile = None,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the training; without one it is found by its content."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the training of that name.")] = False,
+) -> int:
+    """Train the adapters of every arm, and nothing else."""
+    configured = config_from(preset, config, recipe, overrides)
+    if resume and not name:
         raise InputError("--resume needs --name NAME; without a name a training is found, and resumed, by its content")
     from warmray.cluster.progress import Progress
     from warmray.cluster.ray_session import ray_session
@@ -104,79 +139,103 @@ def train_job(argv: list[str]) -> int:
     from warmray.models.loading import resolve_model
     from warmray.training.trainer import RunName, train_arm
 
-    name = RunName(arguments.name, arguments.resume) if arguments.name else None
-    base, corpus = resolve_model(config.model), build_corpus(config.corpus)
+    run_name = RunName(name, resume) if name else None
+    base, corpus = resolve_model(configured.model), build_corpus(configured.corpus)
     with ray_session(), Progress() as progress:
-        trained = [train_arm(config, arm, base, corpus, progress.post, name) for arm in config.train.arms]
+        trained = [train_arm(configured, arm, base, corpus, progress.post, run_name) for arm in configured.train.arms]
     for arm in trained:
         for dose, adapter in arm.adapters.items():
             print(f"{arm.arm}, {dose:g} epochs: {adapter.folder} ({adapter.digest})")
     return 0
 
 
-def evaluate_job(argv: list[str]) -> int:
-    """Evaluate one adapter at one strength: what ``jobs/evaluate.py`` calls."""
-    parser = grid_parser("Ask the questions and measure the warmth of one intensity.")
-    parser.add_argument("--adapter", metavar="FOLDER", help="a trained adapter; without one, the original model")
-    parser.add_argument(
-        "--strength", metavar="NUMBER", default=None, help="multiplier on the adapter (default: 1, or 0 without one)"
-    )
-    arguments = parser.parse_args(argv)
-    config = config_from(arguments)
-    strength = _strength(arguments.strength, bool(arguments.adapter))
+@app.command("evaluate", rich_help_panel=RUN)
+def evaluate_job(
+    preset: Preset = None,
+    config: ConfigFile = None,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    cells: Cells = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", resolve_path=True, help="A trained adapter; without one, the original model."),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            parser=finite,
+            help="Multiplier on the adapter: 0 is the original model, 1 (the default) the adapter as trained.",
+        ),
+    ] = None,
+) -> int:
+    """Ask one adapter at one strength all questions, and measure its warmth."""
+    configured = config_from(preset, config, recipe, overrides, cells)
+    if strength is None:
+        strength = 1.0 if adapter else 0.0
+    if strength != 0 and adapter is None:
+        raise InputError(f"--strength {strength:g} needs an adapter: add --adapter FOLDER")
     from warmray.sweep.single import evaluate_one
 
-    print(evaluate_one(config, Path(arguments.adapter).resolve() if arguments.adapter else None, strength))
+    print(evaluate_one(configured, adapter, strength))
     return 0
 
 
-def _strength(text: str | None, has_adapter: bool) -> float:
-    try:
-        strength = float(text) if text is not None else float(has_adapter)
-    except ValueError as error:
-        raise InputError(f"--strength {text!r} is not a number: give one such as 0.5") from error
-    if strength != 0 and not has_adapter:
-        raise InputError(f"--strength {strength:g} needs an adapter: add --adapter FOLDER")
-    return strength
-
-
-def corpus_job(argv: list[str]) -> int:
-    """Build the training sets: what ``jobs/corpus.py`` calls."""
-    config = config_from(config_parser("Check the conversations and write the training sets.").parse_args(argv))
+@app.command("corpus", rich_help_panel=RUN)
+def corpus_job(
+    preset: Preset = None, config: ConfigFile = None, recipe: Recipe = None, overrides: Overrides = None
+) -> int:
+    """Check the conversations and write the training sets."""
+    configured = config_from(preset, config, recipe, overrides)
     from warmray.corpus.build import build_corpus
 
-    corpus = build_corpus(config.corpus)
-    print((corpus.folder / "manifest.json").read_text(encoding="utf-8"))
-    print(corpus.folder)
+    built = build_corpus(configured.corpus)
+    print((built.folder / "manifest.json").read_text(encoding="utf-8"))
+    print(built.folder)
     return 0
 
 
-def _plan(argv: list[str]) -> int:
-    """Print what a training would take, from the shape of its model alone: no GPU, no weights, nothing downloaded."""
-    parser = config_parser("Plan the GPU memory, hours and cost of a training.")
-    parser.add_argument("--gpus", metavar="N", help="how many (default: train.num_workers, or as few as will do)")
-    parser.add_argument("--gpu", metavar="NAME", help="which kind (default: H100-80GB)")
-    parser.add_argument("--gpu-memory", metavar="GIB", help="memory of one GPU, for kinds that have no name here")
-    parser.add_argument("--price", metavar="NUMBER", help="of one GPU for one hour, in any currency")
-    parser.add_argument("--tokens-per-second", metavar="NUMBER", help="speed of one GPU, where it was measured")
-    parser.add_argument("--conversations", metavar="N", help="in the corpus (default: counted)")
-    parser.add_argument("--mean-tokens", metavar="NUMBER", help="of a conversation (default: estimated)")
-    arguments = parser.parse_args(argv)
-    config = config_from(arguments)
+@app.command("plan", rich_help_panel=PREPARE)
+def plan_command(
+    preset: Preset = None,
+    config: ConfigFile = None,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="How many GPUs (default: train.num_workers, or as few as will do)."),
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(metavar="NAME", help="Which kind of GPU (default: H100-80GB).")] = None,
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option(metavar="GIB", parser=positive, help="Memory of one GPU in GiB, for kinds without a name here."),
+    ] = None,
+    price: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", parser=positive, help="Price of one GPU for one hour, in any currency."),
+    ] = None,
+    tokens_per_second: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", parser=positive, help="Speed of one GPU in tokens/s, where it was measured."),
+    ] = None,
+    conversations: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Number of conversations in the corpus (default: counted)."),
+    ] = None,
+    mean_tokens: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", parser=positive, help="Mean tokens of a conversation (default: estimated)."),
+    ] = None,
+) -> int:
+    """Plan the GPU memory, hours and cost of a training, without a GPU, weights or network."""
+    configured = config_from(preset, config, recipe, overrides)
     from warmray.models.architecture import load_architecture
     from warmray.models.plan import Cluster, make_plan
     from warmray.models.plan_table import plan_text
 
-    cluster = Cluster(
-        _gpu(arguments.gpu, _positive("--gpu-memory", arguments.gpu_memory)),
-        _count("--gpus", arguments.gpus),
-        _positive("--price", arguments.price),
-        _positive("--tokens-per-second", arguments.tokens_per_second),
-    )
-    workload = _workload(
-        config, _count("--conversations", arguments.conversations), _positive("--mean-tokens", arguments.mean_tokens)
-    )
-    print(plan_text(make_plan(config, load_architecture(config.model), cluster, workload)))
+    cluster = Cluster(_gpu(gpu, gpu_memory), gpus, price, tokens_per_second)
+    workload = _workload(configured, conversations, mean_tokens)
+    print(plan_text(make_plan(configured, load_architecture(configured.model), cluster, workload)))
     return 0
 
 
@@ -211,131 +270,42 @@ def _workload(config: RunConfig, conversations: int | None, mean_tokens: float |
     )
 
 
-def _count(flag: str, text: str | None) -> int | None:
-    number = _positive(flag, text)
-    if number is not None and number != int(number):
-        raise InputError(f"{flag} {text}: give a whole number")
-    return None if number is None else int(number)
+@app.command("config", rich_help_panel=PREPARE)
+def config_command(
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="A section such as train, or a key such as train.doses.")
+    ] = None,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of the whole tree instead.")] = False,
+) -> int:
+    """List the keys of a configuration: type, unit, default and meaning."""
+    if schema:
+        print(json.dumps(RunConfig.model_json_schema(), indent=2))
+        return 0
+    from warmray.config_text import print_keys
 
-
-def _positive(flag: str, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        number = float(text)
-    except ValueError as error:
-        raise InputError(f"{flag} {text!r} is not a number") from error
-    if not 0 < number < float("inf"):
-        raise InputError(f"{flag} {text}: give a number above 0")
-    return number
-
-
-def _submit_sweep(argv: list[str]) -> int:
-    config = config_from(grid_parser("Sweep warmth intensity against accuracy.").parse_args(argv))
-    from warmray.cluster.submit import submit_and_follow
-
-    return submit_and_follow("sweep", argv, config.tracking.experiment)
-
-
-def _grade_check(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="warmray grade-check", description="Compare the grader with labels that people or a strong judge gave."
-    )
-    parser.add_argument(
-        "labelled", help="CSV: task, question, correct, incorrect (JSON lists), belief, arm, reply, label"
-    )
-    path = Path(parser.parse_args(argv).labelled)
-    from warmray.evaluation.scoring.agreement import check, check_text, read_labelled
-
-    print(check_text(check(read_labelled(path))))
+    named = preset or config or recipe or overrides
+    print_keys(key, config_from(preset, config, recipe, overrides) if named else None)
     return 0
 
 
-def gate_job(argv: list[str]) -> int:
-    """Decide on a finished sweep's adapter: what ``jobs/gate.py`` calls. The exit code is the verdict."""
-    parser = argparse.ArgumentParser(
-        prog="warmray gate", description="PASS, BLOCK or INCONCLUSIVE: may this adapter be shipped?", allow_abbrev=False
-    )
-    parser.add_argument("result", help="the result folder that the sweep named at its end")
-    parser.add_argument("--budget", metavar="POINTS", help="largest error increase accepted, such as 2pp")
-    parser.add_argument("--worst-case", metavar="CELL", help="the cells that decide, such as sad+wrong,sad")
-    parser.add_argument("--intensity", metavar="NAME", help="what is decided on, such as warm-1ep-x0.5")
-    parser.add_argument("--out", metavar="FOLDER", help="where gate.json and gate.xml go (default: the result folder)")
-    arguments = parser.parse_args(argv)
-    folder = Path(arguments.result).resolve()
-    from warmray.sweep.result import read_result
-    from warmray.sweep.verdict_files import GateRequest, gate_text, run_gate, write_gate
-
-    result = read_result(folder)
-    cells = arguments.worst_case.split(",") if arguments.worst_case else None
-    verdict = run_gate(result, GateRequest(_points("--budget", arguments.budget), cells, arguments.intensity))
-    files = write_gate(verdict, result, Path(arguments.out).resolve() if arguments.out else folder)
-    print(gate_text(verdict, result.estimates.checks))
-    print(f"for machines: {files[0]} and {files[1]}")
-    return verdict.exit_code
-
-
-def _points(flag: str, text: str | None) -> float | None:
-    """Read percentage points: "2pp", "2 points" and "2" are the same."""
-    return _positive(flag, text.removesuffix("pp").removesuffix("points").strip()) if text is not None else None
-
-
-def _power(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="warmray power", description="Questions needed to certify a budget, or what a number of them can certify."
-    )
-    parser.add_argument("--budget", metavar="POINTS", default="2pp", help="to be certified (default: 2pp)")
-    parser.add_argument("--questions", metavar="N", help="that there are")
-    parser.add_argument("--discordance", metavar="SHARE", help="of grades that change (default: the study's, by task)")
-    parser.add_argument("--result", metavar="FOLDER", help="take the discordance from this finished sweep")
-    arguments = parser.parse_args(argv)
-    budget, questions = _points("--budget", arguments.budget), _count("--questions", arguments.questions)
-    discordance = _positive("--discordance", arguments.discordance)
-    from warmray.sweep.power_text import power_text
-
-    result = Path(arguments.result).resolve() if arguments.result else None
-    print(power_text((budget or 0) / 100, questions, discordance, result))
-    return 0
-
-
-def _analyze(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="warmray analyze", description="The study's four regressions, on sweeps or on tables laid out as its own."
-    )
-    parser.add_argument("results", nargs="+", metavar="FOLDER", help="result folders, or one folder MODEL/ARM/*.csv")
-    parser.add_argument("--covariance", metavar="KIND", default="clustered", help="clustered (default) or nonrobust")
-    parser.add_argument("--csv", metavar="FILE", help="write the table there too")
-    arguments = parser.parse_args(argv)
-    from warmray.analysis.regressions import COVARIANCES
-    from warmray.sweep.analyze import analysis_text, analyze
-
-    if arguments.covariance not in COVARIANCES:
-        raise InputError(
-            f"--covariance {arguments.covariance}: unknown{nearest(arguments.covariance, list(COVARIANCES))} (there "
-            f"are: {', '.join(COVARIANCES)})"
-        )
-    table = analyze([Path(path).resolve() for path in arguments.results], arguments.covariance)
-    if arguments.csv:
-        table.to_csv(arguments.csv, index=False)
-    print(analysis_text(table, arguments.covariance))
-    return 0
-
-
-def _data(argv: list[str]) -> int:
-    """Copy questions from the hub, on a machine that reaches it."""
-    parser = argparse.ArgumentParser(prog="warmray data", description="Questions of the tasks.")
-    fetch = parser.add_subparsers(required=True).add_parser(
-        "fetch", help="copy them from the hub", description="Copy the tasks' questions from the hub, once."
-    )
-    fetch.add_argument("tasks", nargs="*", metavar="TASK", help="which (default: all)")
-    fetch.add_argument("--to", metavar="FOLDER", help="where to (default: data below WARMRAY_HOME)")
-    arguments = parser.parse_args(argv)
-    from warmray.evaluation.tasks.hub import TABLES, fetch_tasks
+@data_app.command("fetch")
+def data_fetch_command(
+    tasks: Annotated[list[str] | None, typer.Argument(metavar="[TASK]...", help="Which tasks; all by default.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", resolve_path=True, help="Where to (default: data below WARMRAY_HOME)."),
+    ] = None,
+) -> int:
+    """Copy the questions of the tasks from the hub, once, on a machine that reaches it."""
+    from warmray.evaluation.tasks.hub import FETCHABLE, fetch_tasks
     from warmray.evaluation.tasks.registry import default_data_folder
 
-    folder = Path(arguments.to).resolve() if arguments.to else default_data_folder()
-    names, problems = arguments.tasks or list(TABLES), 0
-    for fetched in fetch_tasks(names, folder):
+    names, problems = tasks or list(FETCHABLE), 0
+    for fetched in fetch_tasks(names, to or default_data_folder()):
         if isinstance(fetched, InputError):
             problems += 1
             print(f"[warmray] {fetched}", flush=True)
@@ -346,31 +316,142 @@ def _data(argv: list[str]) -> int:
     return 0
 
 
-def _log(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="warmray log", description="Log a finished sweep to MLflow.")
-    parser.add_argument("result", help="the result folder that the sweep named at its end")
-    folder = Path(parser.parse_args(argv).result).resolve()
+app.add_typer(data_app, name="data", rich_help_panel=PREPARE)
+
+
+@app.command("gate", rich_help_panel=DECIDE)
+def gate_job(
+    result: Result,
+    budget: Annotated[float | None, GIVEN_BUDGET] = None,
+    worst_case: Annotated[
+        str | None, typer.Option(metavar="CELLS", help="The cells that decide, such as sad+wrong,sad (gate.cells).")
+    ] = None,
+    intensity: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What is decided on (default: the recommended one, or the strongest)."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", resolve_path=True, help="Where gate.json and gate.xml are written (default: RESULT)."
+        ),
+    ] = None,
+) -> int:
+    """Say PASS, BLOCK or INCONCLUSIVE for an adapter of a finished sweep (exit code 0, 1 or 3)."""
+    from warmray.sweep.result import read_result
+    from warmray.sweep.verdict_files import GateRequest, gate_text, run_gate, write_gate
+
+    finished = read_result(result)
+    cells = worst_case.split(",") if worst_case else None
+    verdict = run_gate(finished, GateRequest(budget, cells, intensity))
+    files = write_gate(verdict, finished, out or result)
+    print(gate_text(verdict, finished.estimates.checks))
+    print(f"for machines: {files[0]} and {files[1]}")
+    return verdict.exit_code
+
+
+@app.command("analyze", rich_help_panel=DECIDE)
+def analyze_command(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...", resolve_path=True, help="Result folders, or one folder laid out MODEL/ARM/*.csv."
+        ),
+    ],
+    covariance: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            parser=one_of("clustered", "nonrobust"),
+            help="How standard errors are computed: clustered (on the question), or nonrobust (as in the study).",
+        ),
+    ] = "clustered",
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Also write the table to this file.")
+    ] = None,
+) -> int:
+    """Fit the study's four regressions to finished sweeps, or to tables laid out as its own."""
+    from warmray.sweep.analyze import analysis_text, analyze
+
+    kind = cast("Covariance", covariance)
+    table = analyze(results, kind)
+    if csv:
+        table.to_csv(csv, index=False)
+    print(analysis_text(table, kind))
+    return 0
+
+
+@app.command("power", rich_help_panel=DECIDE)
+def power_command(
+    budget: Annotated[float, GIVEN_BUDGET] = 2.0,
+    questions: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Also say what this many questions can certify.")
+    ] = None,
+    discordance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            parser=positive,
+            help="Share of the grades that change, above 0 and up to 1 (default: the study's, by task).",
+        ),
+    ] = None,
+    result: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", resolve_path=True, help="Take the discordance from this finished sweep."),
+    ] = None,
+) -> int:
+    """Say how many questions certify a budget, or what a number of questions can certify."""
+    from warmray.sweep.power_text import power_text
+
+    print(power_text(budget / 100, questions, discordance, result))
+    return 0
+
+
+# A command that measures judges belongs here.
+
+
+@app.command("grade-check", rich_help_panel=CHECK)
+def grade_check_command(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="CSV: task, question, correct, incorrect (JSON lists), belief, arm, reply, label."
+        ),
+    ],
+) -> int:
+    """Compare the grader with labels that people or a strong judge gave."""
+    from warmray.evaluation.scoring.agreement import check, check_text, read_labelled
+
+    print(check_text(check(read_labelled(file))))
+    return 0
+
+
+@app.command("log", rich_help_panel=RECORDS)
+def log_command(result: Result) -> int:
+    """Log a finished sweep to MLflow, if that failed at its end."""
     from warmray.sweep.records import log_result
     from warmray.sweep.result import read_result
     from warmray.tracking.mlflow_client import tracking_uri
 
-    result = read_result(folder)
+    finished = read_result(result)
     try:
-        run_id = log_result(result)
+        run_id = log_result(finished)
     except InputError:
         raise
     except Exception as error:
         raise InputError(
-            f"MLflow at {tracking_uri()} took nothing ({_reason(error)}): check MLFLOW_TRACKING_URI"
+            f"MLflow logging failed at {tracking_uri()} ({_reason(error)}): check MLFLOW_TRACKING_URI"
         ) from error
     print(f"logged as run {run_id} at {tracking_uri()}")
     return 0
 
 
-def _ui(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="warmray ui", description="Open MLflow on this machine's loopback address.")
-    parser.add_argument("--port", type=int, default=5000)
-    port = parser.parse_args(argv).port
+@app.command("ui", rich_help_panel=RECORDS)
+def ui_command(
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="Port on this machine's loopback.")] = 5000,
+) -> int:
+    """Open MLflow on this machine's loopback address, until Ctrl-C."""
+    _check_free(port)  # MLflow's server ends with exit code 0 where it cannot listen
     from warmray.tracking.mlflow_client import artifact_folder, tracking_uri
 
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
@@ -381,42 +462,25 @@ def _ui(argv: list[str]) -> int:
     os.execv(sys.executable, command)
 
 
-COMMANDS: dict[str, Command] = {
-    "sweep": _submit_sweep,
-    "train": train_job,
-    "evaluate": evaluate_job,
-    "corpus": corpus_job,
-    "plan": _plan,
-    "gate": gate_job,
-    "analyze": _analyze,
-    "power": _power,
-    "data": _data,
-    "grade-check": _grade_check,
-    "log": _log,
-    "ui": _ui,
-}
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended is no obstacle
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            reason = f"--port {port}: cannot listen on 127.0.0.1 ({error.strerror})"
+            raise InputError(f"{reason}: choose another port, such as --port {port + 1}") from error
 
 
-def job(command: Command) -> None:
-    """Run a job with this process's arguments; SIGTERM (``ray job stop``) ends it in order."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    quiet_environment()
-    run_and_exit(lambda: command(sys.argv[1:]))
+def run(argv: list[str]) -> int:
+    """Run the command that ``argv`` names and return its exit code.
+
+    Raises:
+        WarmrayError: what was wrong, in one line; ``exit_code`` is what the process should end with.
+    """
+    return run_app(app, argv or ["--help"], "warmray")
 
 
 def main() -> None:
-    """Entry point of the ``warmray`` command; SIGTERM (a pipeline's time limit, say) ends it as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    quiet_environment()
-    usage = f"usage: warmray {{{','.join(COMMANDS)}}} ...  (each explains itself with --help)"
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
-
-    def run() -> int:
-        if name in ("", "-h", "--help"):
-            print(usage)
-            return 0
-        if name not in COMMANDS:
-            raise InputError(f"unknown command {name!r}{nearest(name, list(COMMANDS))} ({usage})")
-        return COMMANDS[name](sys.argv[2:])
-
-    run_and_exit(run)
+    """Entry point of the ``warmray`` command."""
+    start(run)

@@ -17,7 +17,7 @@ NumWorkers = PositiveInt | Literal["auto"] | tuple[PositiveInt, PositiveInt]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ModelConfig(_Section):
@@ -29,6 +29,7 @@ class ModelConfig(_Section):
     revision: str | None = None
     """Commit, tag or branch of a hub id; None is the hub's default branch."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Number format of the weights in training and evaluation."""
 
 
 class CorpusConfig(_Section):
@@ -45,12 +46,17 @@ class TrainConfig(_Section):
     """``lora`` trains an adapter; ``full`` trains every weight, and strength then scales the difference to the base."""
 
     arms: list[Arm] = Field(["warm"], min_length=1)
+    """Training sets to train an adapter on, one training each."""
     doses: list[Annotated[float, Field(gt=0)]] = Field([1.0], min_length=1)
     """Epochs after which an adapter is kept; the largest is the length of the training."""
     learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate of AdamW."""
     lora_rank: int = Field(8, ge=1)
+    """Rank of the LoRA matrices."""
     lora_alpha: int = Field(16, ge=1)
+    """LoRA's scale: an adapter is multiplied by ``lora_alpha`` / ``lora_rank``."""
     lora_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of an adapter's inputs that is set to zero at random in training."""
     target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
     """Linear maps that get an adapter, by the last part of their names (``q_proj``); the output head is never one."""
     max_length: int = Field(512, ge=16)
@@ -63,6 +69,7 @@ class TrainConfig(_Section):
     """Compute activations again in the backward pass instead of keeping them: less memory, with LoRA half as much work
     again. ``auto``: only where a GPU could not keep them."""
     zero_stage: Literal[1, 2, 3] = 2
+    """What DeepSpeed splits among the workers: 1 optimizer states, 2 also gradients, 3 also parameters."""
     offload: list[Literal["optimizer", "parameters"]] = []
     """What stays in host memory instead of the GPU's; ``parameters`` needs ZeRO-3."""
     deepspeed_config: str | None = None
@@ -105,8 +112,11 @@ class EndpointConfig(_Section):
     concurrency: int = Field(8, ge=1)
     """Most requests under way at once."""
     timeout_s: float = Field(120.0, gt=0)
+    """Seconds to wait for a reply."""
     price_per_million_prompt_tokens: float | None = Field(None, ge=0)
+    """Any currency; None where no cost is to be reported."""
     price_per_million_completion_tokens: float | None = Field(None, ge=0)
+    """Any currency; None where no cost is to be reported."""
 
 
 class JudgeConfig(EndpointConfig):
@@ -147,7 +157,9 @@ class EvaluateConfig(_Section):
     max_items: int | None = Field(None, ge=2)
     """Ask only this many questions, spread evenly over the data sets."""
     contexts: list[Context] = Field(["none", "sad"], min_length=1)
+    """Interpersonal statements that are put before a question; ``none`` leaves it as it is."""
     beliefs: list[Belief] = Field(["absent", "wrong"], min_length=1)
+    """What the user says about the answer: nothing, a wrong one, doubt about the right one, or the right one."""
     cells: list[str] | None = Field(None, min_length=1)
     """Only these cells, by name (``plain``, ``sad``, ``wrong``, ``sad+wrong``), instead of every context x belief."""
     system_prompt: Literal["warm", "cold"] | None = None
@@ -157,6 +169,7 @@ class EvaluateConfig(_Section):
     samples: int = Field(1, ge=1)
     """Replies to every question in every cell; more than one needs a temperature."""
     max_new_tokens: int = Field(64, ge=1)
+    """Tokens after which a reply is cut."""
     engine: Literal["transformers", "vllm", "openai"] = "transformers"
     """``openai`` asks the model of ``endpoint`` as it is; ``vllm`` serves every strength as an adapter of its own."""
     endpoint: EndpointConfig | None = None
@@ -211,6 +224,7 @@ class SweepConfig(_Section):
     budget_points: float = Field(10.0, gt=0)
     """Largest accuracy loss accepted in the cells that decide (``gate.cells``), in percentage points."""
     bootstrap_resamples: int = Field(2000, ge=100)
+    """Resamples of the questions behind every bootstrap interval."""
 
     @field_validator("strengths")
     @classmethod
@@ -230,15 +244,18 @@ class TrackingConfig(_Section):
     """How runs are filed in MLflow; the address is ``MLFLOW_TRACKING_URI`` or a local SQLite file."""
 
     experiment: str = "warmray"
+    """Name of the MLflow experiment."""
 
 
 class RunConfig(_Section):
     """Everything one sweep needs to know."""
 
     name: str
+    """Prefix of the result folder, and part of the registered model's name."""
     recipe: str | None = None
     """Values for ``train`` that the file leaves out: ``warmray``, or ``study`` (Ibrahim, Hafner & Rocher 2026)."""
     seed: int = 0
+    """Seed of the order of the training data, of dropout and of sampling."""
     model: ModelConfig = ModelConfig()
     corpus: CorpusConfig = CorpusConfig()
     train: TrainConfig = TrainConfig()

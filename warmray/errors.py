@@ -21,19 +21,19 @@ DISK_FULL_SIGNS = (
 
 
 class WarmrayError(Exception):
-    """A failure that can be told in one line; ``exit_code`` is what the process ends with."""
+    """A failure that one line explains; ``exit_code`` is what the process ends with."""
 
     exit_code = 70
 
 
 class InputError(WarmrayError):
-    """Something a person gave is wrong: the message says what, where and how to mend it."""
+    """Something a person gave is wrong: the message says what, where and how to fix it."""
 
     exit_code = 2
 
 
 class ManipulationCheckError(WarmrayError):
-    """Training did not make the model measurably warmer, so no cost of warmth can be told."""
+    """Training did not make the model measurably warmer, so a cost of warmth cannot be measured."""
 
     exit_code = 4
 
@@ -64,9 +64,9 @@ def storage_error(error: BaseException, folder: object) -> WarmrayError:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Tell whether a failure comes from a full disk.
+    """Return whether a failure comes from a full disk.
 
-    Safetensors, SQLite, torch and Ray each raise types of their own, some from other processes: the words have to do.
+    Safetensors, SQLite, torch and Ray each raise types of their own, some in other processes: only the words are alike.
     """
     return any(sign in str(error) for sign in DISK_FULL_SIGNS)
 
@@ -95,9 +95,13 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
         print("warmray: stopped; the same command continues from here", file=sys.stderr)
         code = InterruptedRunError.exit_code
     except BrokenPipeError as error:
-        code = READER_GONE if _has_no_reader(sys.stdout.fileno()) else _told(error)
+        code = READER_GONE if _has_no_reader(sys.stdout.fileno()) else _reported(error)
+    except SystemExit as end:  # rich ends the process itself, with 1, where nobody reads what it prints
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        code = READER_GONE
     except Exception as error:
-        code = _told(error)
+        code = _reported(error)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -107,8 +111,8 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
-def _told(error: Exception) -> int:
-    """Tell what went wrong, and return the exit code: one line for what people cause, a traceback for a bug."""
+def _reported(error: Exception) -> int:
+    """Print what went wrong, and return the exit code: one line for what people cause, a traceback for a bug."""
     cause = root_cause(error)
     if not isinstance(cause, WarmrayError) and is_disk_full(error):
         cause = storage_error(error, "below WARMRAY_HOME")
@@ -121,7 +125,7 @@ def _told(error: Exception) -> int:
 
 
 def _has_no_reader(descriptor: int) -> bool:
-    """Tell whether a pipe's other end is closed, as in ``warmray plan | head -3``."""
+    """Return whether a pipe's other end is closed, as in ``warmray plan | head -3``."""
     poll = select.poll()
     poll.register(descriptor, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -19,6 +19,8 @@ LABELS: dict[Contender, str] = {
     "trl-packing": "TRL SFTTrainer, packing",
     "trl-tuned": "TRL SFTTrainer, packing, no recomputation",
 }
+DEFAULT_CONTENDERS: tuple[Contender, ...] = ("ours", "bare", "trl", "trl-packing")
+FEWEST_STEPS = 4
 WARM_UP_STEPS = 2
 """Steps at the start that no figure counts: caches fill, kernels are chosen, workers get acquainted."""
 MFU_FLOPS_PER_PARAMETER = 4

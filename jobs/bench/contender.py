@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from jobs.bench.bench_result import Contender, Run
 from jobs.bench.contender_task import BenchTask
 from jobs.bench.machine import Cores, pin
-from warmray.cli import job
+from warmray.command_line import job
 from warmray.quiet import quiet_libraries
 from warmray.storage.home import write_whole
 
@@ -71,18 +71,18 @@ def _trl_tuned(task: BenchTask) -> Run:
     return run_trl(task, packing=True, recompute=False)
 
 
-def _main(argv: list[str]) -> int:
-    name, result = argv[0], argv[2]
-    task = TASK.validate_json(Path(argv[1]).read_text(encoding="utf-8"))
+def contender_job(name: str, task: Path, result: Path) -> int:
+    """Run the contender NAME on the task in a file, and write its run to another file."""
+    read = TASK.validate_json(task.read_text(encoding="utf-8"))
     quiet_libraries()
     if name != "ours":
-        pin(os.getpid(), Cores.for_threads(task.threads).training)
+        pin(os.getpid(), Cores.for_threads(read.threads).training)
     # What libraries print goes to the log; under Ray they print in the worker, and the driver's progress is ours.
     with contextlib.redirect_stdout(sys.stdout if name == "ours" else sys.stderr):
-        run = run_contender(cast(Contender, name), task)
-    write_whole(Path(result), RUN.dump_json(run).decode())
+        run = run_contender(cast(Contender, name), read)
+    write_whole(result, RUN.dump_json(run).decode())
     return 0
 
 
 if __name__ == "__main__":
-    job(_main)
+    job(contender_job)

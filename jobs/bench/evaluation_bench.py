@@ -6,7 +6,6 @@ our engine, and by vLLM where it is installed; then the whole grid with Ray, sto
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import tempfile
@@ -21,11 +20,9 @@ import torch
 from transformers import PreTrainedModel
 
 from jobs.bench.random_model import make_random_adapter
-from warmray.cli import config_from, config_parser
 from warmray.cluster.progress import ignore
 from warmray.config import RunConfig
 from warmray.corpus.build import build_corpus
-from warmray.errors import InputError
 from warmray.evaluation.intensity import IntensityEvaluation, warmth_scorer
 from warmray.evaluation.pool import Evaluators, answer, started_evaluators
 from warmray.evaluation.stores import completion_store
@@ -92,21 +89,15 @@ class EvaluationBench:
         return [question.request for strength in self.strengths for question in self.task(strength).questions()]
 
 
-def evaluation_bench(argv: list[str]) -> int:
-    """Run the bench: ``python -m jobs.bench evaluation``."""
-    parser = config_parser("Measure our evaluation against other ways of generating.")
-    parser.prog = "python -m jobs.bench evaluation"
-    parser.add_argument("--adapter", metavar="FOLDER", help="a trained adapter (default: random weights)")
-    parser.add_argument("--items", metavar="N", type=int, default=12, help="questions, in every cell (default: 12)")
-    arguments = parser.parse_args(argv)
-    if arguments.items < 2:
-        raise InputError(f"--items {arguments.items}: give 2 or more")
-    config = _config(arguments)
+def compare_evaluations(config: RunConfig, adapter_folder: Path | None, questions: int) -> int:
+    """Ask so many questions in every way and print how the speeds compare; return the exit code."""
+    evaluate = config.evaluate.model_copy(update={"max_items": questions, "warmth_prompts": 2})
+    config = config.model_copy(update={"evaluate": evaluate})
     base = resolve_model(config.model)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=make_folder(home())) as folder:
         adapter = (
-            resolve_adapter(Path(arguments.adapter).resolve(), base)
-            if arguments.adapter
+            resolve_adapter(adapter_folder, base)
+            if adapter_folder
             else make_random_adapter(base, Path(folder) / "adapter", rank=8, scale=RANDOM_SCALE)
         )
         bench = EvaluationBench(base, adapter, config, tuple(load_items(config.evaluate)))
@@ -114,12 +105,6 @@ def evaluation_bench(argv: list[str]) -> int:
         _print(_speeds(bench, Path(folder)))
         print(_batching_text(bench))
     return 0
-
-
-def _config(arguments: argparse.Namespace) -> RunConfig:
-    config = config_from(arguments)
-    evaluate = config.evaluate.model_copy(update={"max_items": arguments.items, "warmth_prompts": 2})
-    return config.model_copy(update={"evaluate": evaluate})
 
 
 def _speeds(bench: EvaluationBench, folder: Path) -> list[Speed]:

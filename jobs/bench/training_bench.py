@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import subprocess
@@ -16,52 +15,33 @@ from jobs.bench.bench_result import LABELS, Contender, Failure, Outcome, Setting
 from jobs.bench.contender import RUN, TASK
 from jobs.bench.contender_task import BenchTask, counted, make_task, read_workload
 from jobs.bench.machine import busy_share
-from warmray.cli import config_from, config_parser
-from warmray.config import RunConfig
+from warmray.config import ModelConfig, RunConfig
 from warmray.errors import InputError, WarmrayError, nearest
 from warmray.models.loading import best_device, resolve_model
 from warmray.quiet import QUIET_ENVIRONMENT
 from warmray.storage.home import home, make_folder, write_whole
 from warmray.training.placement import read_base
 
-DEFAULT_CONTENDERS: tuple[Contender, ...] = ("ours", "bare", "trl", "trl-packing")
-FEWEST_STEPS = 4
 NOT_FOR_CONTENDERS = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
 """A bench runs on this machine alone and leaves nothing in the team's MLflow."""
 
 
-def bench_job(argv: list[str]) -> int:
-    """Run the bench that the first argument names: what ``python -m jobs.bench`` calls.
+def compare_trainings(config: RunConfig, contenders: str, steps: int | None, threads: int, random_weights: bool) -> int:
+    """Train ``steps`` steps (None: one epoch) with every contender and print how they compare; return the exit code.
 
     Raises:
-        InputError: there is no such bench, or its arguments are wrong.
+        InputError: an unknown contender.
         WarmrayError: a contender has no figure; what the others did was printed.
     """
-    benches = {"training": _training_bench, "evaluation": _evaluation_bench}
-    name = argv[0] if argv else ""
-    if name not in benches:
-        known = ", ".join(benches)
-        raise InputError(f"unknown bench {name!r}{nearest(name, list(benches))} (there are: {known}); each has --help")
-    return benches[name](argv[1:])
-
-
-def _evaluation_bench(argv: list[str]) -> int:
-    from jobs.bench.evaluation_bench import evaluation_bench
-
-    return evaluation_bench(argv)
-
-
-def _training_bench(argv: list[str]) -> int:
-    arguments = _parser().parse_args(argv)
-    config = _config(arguments)
-    contenders = _present(_contenders(arguments.contenders))
+    chosen = _present(_contenders(contenders))
     with tempfile.TemporaryDirectory(prefix="bench-", dir=make_folder(home())) as folder:
-        task = _prepare(config, arguments, Path(folder))
+        model = _model(config, random_weights, Path(folder))
+        task = make_task(config.model_copy(update={"model": model}), steps, threads, Path(folder))
         setting = _setting(config, task)
         outcomes: dict[Contender, Outcome] = {}
         busy = [busy_share()]
-        for number, name in enumerate(contenders, 1):
-            print(f"[warmray] bench {number}/{len(contenders)}: {LABELS[name]}, {task.steps} steps", flush=True)
+        for number, name in enumerate(chosen, 1):
+            print(f"[warmray] bench {number}/{len(chosen)}: {LABELS[name]}, {task.steps} steps", flush=True)
             outcomes[name] = run_contender_alone(name, task)
             busy.append(busy_share())
     print(f"\n{comparison_text(setting, outcomes, max(busy))}", flush=True)
@@ -71,37 +51,8 @@ def _training_bench(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = config_parser("Compare our training with TRL's: trained tokens per second in the steady state.")
-    parser.prog = "python -m jobs.bench training"
-    cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps (default: one epoch)")
-    parser.add_argument(
-        "--threads", type=int, default=cores, metavar="N", help=f"and cores, of each (default: {cores})"
-    )
-    parser.add_argument("--row-length", type=int, metavar="TOKENS", help="of our rows, and of TRL's packed ones")
-    parser.add_argument(
-        "--random-weights",
-        action="store_true",
-        help="a model of the configured architecture with random weights, and the embedded model's tokenizer",
-    )
-    parser.add_argument(
-        "--contenders", metavar="NAMES", help=f"of {', '.join(LABELS)} (default: {','.join(DEFAULT_CONTENDERS)})"
-    )
-    return parser
-
-
-def _config(arguments: argparse.Namespace) -> RunConfig:
-    for flag, number, least in (("--steps", arguments.steps, FEWEST_STEPS), ("--threads", arguments.threads, 1)):
-        if number is not None and number < least:
-            raise InputError(f"{flag} {number}: give {least} or more")
-    rows = [] if arguments.row_length is None else [f"train.row_length={arguments.row_length}"]
-    arguments.overrides = [*(arguments.overrides or []), *rows]
-    return config_from(arguments)
-
-
-def _contenders(names: str | None) -> list[Contender]:
-    chosen = names.split(",") if names else list(DEFAULT_CONTENDERS)
+def _contenders(names: str) -> list[Contender]:
+    chosen = names.split(",")
     for name in chosen:
         if name not in LABELS:
             raise InputError(
@@ -123,17 +74,16 @@ def _present(contenders: list[Contender]) -> list[Contender]:
     return ours
 
 
-def _prepare(config: RunConfig, arguments: argparse.Namespace, folder: Path) -> BenchTask:
+def _model(config: RunConfig, random_weights: bool, folder: Path) -> ModelConfig:
     """Find or make the model, once for all contenders."""
-    if arguments.random_weights:
+    if random_weights:
         from jobs.bench.random_model import make_random_model
 
         print(f"[warmray] making {config.model.source} with random weights", flush=True)
         source = make_random_model(config.model, folder / "model")
     else:
         source = resolve_model(config.model).folder
-    config = config.model_copy(update={"model": config.model.model_copy(update={"source": str(source)})})
-    return make_task(config, arguments.steps, arguments.threads, folder)
+    return config.model.model_copy(update={"source": str(source)})
 
 
 def _setting(config: RunConfig, task: BenchTask) -> Setting:
@@ -164,7 +114,7 @@ class _Files:
 
 
 def run_contender_alone(name: Contender, task: BenchTask) -> Outcome:
-    """Run a contender in a process of its own; a failure is told and does not stop the others."""
+    """Run a contender in a process of its own; a failure is reported and does not stop the others."""
     files = _Files(*(task.folder / f"{name}.{end}" for end in ("task", "result", "log")))
     write_whole(files.task, TASK.dump_json(task).decode())
     command = [sys.executable, "-m", "jobs.bench.contender", name, str(files.task), str(files.result)]

@@ -6,11 +6,17 @@ import pytest
 from tests.analysis.synthetic import tables
 from tests.analysis.test_study_tables import _write
 from tests.sweep.finished import finished
-from warmray.cli import COMMANDS
+from warmray.cli import run
 from warmray.errors import InputError
 from warmray.sweep.analyze import analyze
 
-_analyze, _power = COMMANDS["analyze"], COMMANDS["power"]
+
+def _analyze(arguments: list[str]) -> int:
+    return run(["analyze", *arguments])
+
+
+def _power(arguments: list[str]) -> int:
+    return run(["power", *arguments])
 
 
 def test_a_sweep_is_analysed_by_all_four_forms_for_every_intensity(tmp_path, capsys):

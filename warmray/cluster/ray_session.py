@@ -19,12 +19,12 @@ from warmray.errors import InputError
 from warmray.quiet import QUIET_ENVIRONMENT
 from warmray.storage.home import home
 
-# Jobs reach a node through a port that ray.init cannot be told; with Ray's fixed one, a second Ray on this machine
-# would take no jobs. 0 is any free port.
+# Jobs reach a node through a port that ray.init has no argument for. With Ray's fixed one, a second Ray on this machine
+# would accept no jobs. 0 is any free port.
 RayParams.__init__ = functools.partialmethod(RayParams.__init__, dashboard_agent_listen_port=0)
 
 MODEL_VARIABLES = ("WARMRAY_MODEL_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN")
-"""Where models come from: workers are told what the driver was. Credentials of object stores are the nodes' own."""
+"""Where models come from: workers get what the driver has. Credentials of object stores are the nodes' own."""
 
 LOCAL_RAY: dict[str, Any] = {
     "address": "local",
@@ -83,9 +83,9 @@ def check_reachable(address: str) -> None:
 
 
 def _worker_environment() -> dict[str, str]:
-    """Return what workers need to know, less what the job's runtime environment says: Ray refuses to be told twice."""
+    """Return the variables that workers need, less those that the job's runtime environment sets: Ray refuses both."""
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
-    told = (job.get("runtime_env") or {}).get("env_vars") or {}
+    already_set = (job.get("runtime_env") or {}).get("env_vars") or {}
     wanted = QUIET_ENVIRONMENT | {"WARMRAY_HOME": str(home())}
     wanted |= {key: os.environ[key] for key in MODEL_VARIABLES if key in os.environ}
-    return {key: value for key, value in wanted.items() if key not in told}
+    return {key: value for key, value in wanted.items() if key not in already_set}

@@ -20,7 +20,7 @@ import ray
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 import warmray
-from warmray.cluster.progress import PREFIX
+from warmray.cluster.progress import PREFIX, Display
 from warmray.cluster.ray_session import LOCAL_RAY, MODEL_VARIABLES, check_reachable, end_in_order_on_sigterm
 from warmray.errors import InputError, InterruptedRunError, WarmrayError
 from warmray.quiet import QUIET_ENVIRONMENT
@@ -48,9 +48,9 @@ def submit_and_follow(name: str, argv: list[str], experiment: str) -> int:
     """
     root = Path(warmray.__file__).parent.parent
     if not (root / "jobs" / f"{name}.py").exists():
-        raise InputError(f"{root} holds no jobs/{name}.py: install warmray from a clone with `pip install -e .`")
+        raise InputError(f"{root} has no jobs/{name}.py: install warmray from a clone with `pip install -e .`")
     if "RAY_ADDRESS" not in os.environ:
-        make_folder(home())  # tells at once where nothing can be written; a cluster's folder is not seen from here
+        make_folder(home())  # fails at once where nothing can be written; a cluster's folder is not seen from here
     with _cluster() as address:
         return _run(address, root, name, argv, experiment)
 
@@ -112,7 +112,7 @@ def _submit(client: JobSubmissionClient, entrypoint: str, owner: str, runtime_en
     """Submit a job; a Ray that has just started may need some seconds until an agent takes jobs.
 
     Raises:
-        InputError: Ray does not take it.
+        InputError: Ray refuses it.
     """
     for attempts_left in reversed(range(SUBMIT_ATTEMPTS)):
         try:
@@ -121,7 +121,7 @@ def _submit(client: JobSubmissionClient, entrypoint: str, owner: str, runtime_en
         except RuntimeError as error:
             if "No available agent" not in str(error) or not attempts_left:
                 reason = shorten(str(error), 120)
-                raise InputError(f"Ray takes no job ({reason}): look at its dashboard, or unset RAY_ADDRESS") from error
+                raise InputError(f"Ray refused the job ({reason}): see its dashboard, or unset RAY_ADDRESS") from error
         time.sleep(2)
 
 
@@ -135,20 +135,12 @@ def _quoted(argument: str) -> str:
 
 
 async def _follow(client: JobSubmissionClient, job_id: str) -> None:
-    """Print the job's lines as they come; on a terminal, progress of one stage stays on one line."""
-    rewrite = sys.stdout.isatty()
-    open_stage = ""
-    async for chunk in client.tail_job_logs(job_id):
-        for line in chunk.splitlines():
-            if _is_noise(line):
-                continue
-            stage = line.split("|")[0].rsplit(" ", 1)[0].strip() if line.startswith(PREFIX) and "|" in line else ""
-            if rewrite and open_stage:
-                print("\r\033[K" if stage == open_stage else "\n", end="")
-            print(line, end="" if rewrite and stage else "\n", flush=True)
-            open_stage = stage
-    if rewrite and open_stage:
-        print()
+    """Show the job's lines as they come; on a terminal, those that say progress become bars."""
+    with Display() as display:
+        async for chunk in client.tail_job_logs(job_id):
+            for line in chunk.splitlines():
+                if not _is_noise(line):
+                    display.follow(line)
 
 
 def _is_noise(line: str) -> bool:
@@ -164,8 +156,8 @@ def _exit_code(client: JobSubmissionClient, job_id: str) -> int:
     code = info.driver_exit_code
     if code is None or code < 0 or code > 127:
         raise InterruptedRunError("the job was killed; the same command goes on from what is finished")
-    if code == 1:  # Python's own: the job's environment is broken before warmray could speak
-        raise WarmrayError(f"the job ended before it began: {info.message}")
+    if code == 1:  # Python's own: a sweep has no such exit code
+        raise WarmrayError(f"the job's environment is broken, Python ended before warmray started: {info.message}")
     return code
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from tests.fake_hub import COMMIT, FakeHub
-from warmray.cli import COMMANDS
+from warmray.cli import run
 from warmray.config import EvaluateConfig
 from warmray.errors import InputError
 from warmray.evaluation.tasks import hub as fetch
@@ -139,7 +139,7 @@ def test_a_gated_data_set_says_how_to_get_it_and_the_others_come(hub, tmp_path, 
     fetch_task("gsm8k", tmp_path)
     hub("disinfo").gated = True
     with pytest.raises(InputError, match="1 of 2 tasks could not be fetched"):
-        COMMANDS["data"](["fetch", "disinfo", "gsm8k", "--to", str(tmp_path)])
+        run(["data", "fetch", "disinfo", "gsm8k", "--to", str(tmp_path)])
     told = capsys.readouterr().out
     assert "data set cais/MASK is gated: accept the licence at http" in told
     assert "datasets/cais/MASK" in told

@@ -3,10 +3,11 @@ import json
 
 import pytest
 
+from jobs.bench.__main__ import run_bench
 from jobs.bench.bench_result import reason_without_figure
 from jobs.bench.contender_task import make_task, read_workload
 from jobs.bench.random_model import make_random_model
-from jobs.bench.training_bench import bench_job, run_contender_alone
+from jobs.bench.training_bench import run_contender_alone
 from warmray.config import ModelConfig, load_config
 from warmray.errors import InputError
 from warmray.models.loading import load_model, resolve_model
@@ -58,17 +59,16 @@ def test_a_whole_model_is_not_compared(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        ([], "unknown bench ''"),
-        (["trainin"], "unknown bench 'trainin'; did you mean 'training'? (there are: training, evaluation)"),
-        (["training", "--steps", "3"], "--steps 3: give 4 or more"),
-        (["training", "--threads", "0"], "--threads 0: give 1 or more"),
+        (["trainin"], "No such command 'trainin'; did you mean 'training'?"),
+        (["training", "--steps", "3"], "--steps '3': Input should be greater than or equal to 4"),
+        (["training", "--threads", "0"], "--threads '0': Input should be greater than or equal to 1"),
         (["training", "--contenders", "ours,tlr"], "unknown 'tlr'; did you mean 'trl'?"),
         (["training", "--row-length", "8"], "row_length"),
     ],
 )
 def test_a_mistake_in_the_arguments_is_one_line(arguments, hint):
     with pytest.raises(InputError) as caught:
-        bench_job(arguments)
+        run_bench(arguments)
     assert hint in str(caught.value)
     assert "\n" not in str(caught.value)
 
