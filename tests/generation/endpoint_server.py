@@ -12,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Script = Callable[[dict[str, Any], int], Any]
-"""Takes the request and how many came before it; returns a reply text, a number (an HTTP status), or a fault."""
+"""Takes the request and how many came before it; returns a reply text, a number (an HTTP status), a status with the
+server's message, or a fault."""
 GARBAGE, HALF, SLOW = "garbage", "half", "slow"
 
 
@@ -48,8 +49,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, told: Any) -> None:
         if isinstance(told, int):
-            error = {"error": {"message": f"told so; key {self.headers['Authorization'].split()[1]}"}}
-            self._send(told, json.dumps(error).encode())
+            told = told, f"told so; key {self.headers['Authorization'].split()[1]}"
+        if isinstance(told, tuple) and isinstance(told[0], int):
+            self._send(told[0], json.dumps({"error": {"message": told[1]}}).encode())
         elif told == (GARBAGE,):
             self._send(200, b'{"hello": "there"}')
         elif told == (HALF,):

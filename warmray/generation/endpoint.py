@@ -7,6 +7,7 @@ that ``Retry-After`` asks for. The key comes from ``OPENAI_API_KEY`` and goes no
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from warmray.errors import InputError, InterruptedRunError
 MAX_RETRIES = 6
 CHARACTERS_PER_TOKEN = 4
 """Of English, roughly: for estimates only."""
+_NAMES_FORMAT = re.compile(r"response.?format|json_schema|json_object", re.IGNORECASE)
+"""Servers word it differently: ``response_format``, "response format", or the format's own name."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class Spending:
         return f"{self.prompt_tokens:,} prompt and {self.completion_tokens:,} completion tokens{money}"
 
 
+class UnsupportedFormatError(InputError):
+    """The server does not support the response format that was asked for."""
+
+
 class Endpoint:
     """Asks one model; safe to use from several threads."""
 
@@ -63,7 +70,7 @@ class Endpoint:
         """
         self.config = config
         key = os.environ.get("OPENAI_API_KEY")
-        if not key and not config.base_url:
+        if not key and not config.base_url and not os.environ.get("OPENAI_BASE_URL"):
             raise InputError(
                 f"model {config.model} is asked of OpenAI, and OPENAI_API_KEY is not set: set it, or give the base_url "
                 "of a server of your own"
@@ -72,6 +79,8 @@ class Endpoint:
         self._client = openai.OpenAI(
             api_key=self._key, base_url=config.base_url, max_retries=MAX_RETRIES, timeout=config.timeout_s
         )
+        self.base_url = str(self._client.base_url)
+        """The address that is really asked: where the configuration names none, ``OPENAI_BASE_URL`` may."""
         self._lock = threading.Lock()
         self._prompt_tokens = self._completion_tokens = 0
 
@@ -98,6 +107,7 @@ class Endpoint:
         """Ask one chat.
 
         Raises:
+            UnsupportedFormatError: it refuses ``response_format``.
             InputError: the endpoint refuses the request itself: the key, the model, a parameter.
             InterruptedRunError: it answered nothing usable after all retries.
         """
@@ -115,6 +125,8 @@ class Endpoint:
             text = choice.message.content or ""
             was_cut = choice.finish_reason == "length"
         except openai.APIStatusError as error:
+            if response_format is not None and error.status_code in (400, 422) and _NAMES_FORMAT.search(str(error)):
+                raise UnsupportedFormatError(f"{self._name} refused the format: {self._reason(error)}") from None
             raise self._refused(error) from None
         except openai.APIError as error:
             raise self._failed(error) from None
@@ -147,7 +159,7 @@ class Endpoint:
 
     @property
     def _name(self) -> str:
-        return f"the endpoint {self.config.base_url or 'of OpenAI'} (model {self.config.model})"
+        return f"the endpoint {self.base_url} (model {self.config.model})"
 
     def _reason(self, error: object) -> str:
         # Providers repeat a part of the key in their refusals, and messages end up in logs.
