@@ -407,22 +407,63 @@ def power_command(
     return 0
 
 
-# A command that measures judges belongs here.
+Labelled = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="CSV: task, question, correct, incorrect (JSON lists), belief, arm, reply, label; cell where known.",
+    ),
+]
 
 
 @app.command("grade-check", rich_help_panel=CHECK)
 def grade_check_command(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="CSV: task, question, correct, incorrect (JSON lists), belief, arm, reply, label."
-        ),
-    ],
+    file: Labelled,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
 ) -> int:
-    """Compare the grader with labels that people or a strong judge gave."""
-    from warmray.evaluation.scoring.agreement import check, check_text, read_labelled
+    """Compare all labels, by matching and by the judge (if evaluate.judge is set), with labels from people."""
+    judge_config = config_from(preset, config, None, overrides).evaluate.judge
+    from warmray.cluster.progress import Display, showing_post
+    from warmray.evaluation.scoring.agreement import agreement_text, grade_check, read_labelled
+    from warmray.evaluation.scoring.judge import Judge
 
-    print(check_text(check(read_labelled(file))))
+    labelled = read_labelled(file)
+    with Display() as display:
+        table = grade_check(labelled, Judge(judge_config) if judge_config else None, showing_post(display))
+    print(agreement_text(table))
+    return 0
+
+
+@app.command("judge-check", rich_help_panel=CHECK)
+def judge_check_command(
+    file: Labelled,
+    out: Annotated[Path, typer.Option(metavar="FILE", resolve_path=True, help="Where the calibration goes (JSON).")],
+    random_sample: Annotated[
+        bool, typer.Option("--random-sample", help="The labelled replies are a random sample of those of a run.")
+    ] = False,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> int:
+    """Measure the judge (evaluate.judge) against labels from people, and write its calibration."""
+    judge_config = config_from(preset, config, None, overrides).evaluate.judge
+    if judge_config is None:
+        raise InputError(
+            "judge-check needs a judge: --set evaluate.judge.model=NAME --set evaluate.judge.base_url=ADDRESS"
+        )
+    from warmray.analysis.calibration import write_calibration
+    from warmray.cluster.progress import Display, showing_post
+    from warmray.evaluation.scoring.agreement import judge_check, judge_check_text, read_labelled
+    from warmray.evaluation.scoring.judge import Judge
+
+    labelled = read_labelled(file)
+    with Display() as display:
+        check = judge_check(labelled, Judge(judge_config), random_sample, showing_post(display))
+    write_calibration(check.calibration, out)
+    print(judge_check_text(check))
+    print(f"use it with: --set evaluate.judge.calibration={out}")
     return 0
 
 

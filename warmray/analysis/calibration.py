@@ -27,6 +27,10 @@ FEWEST = 10
 ORIGINAL = "original"
 _COUNTS = ["right_found_right", "right_found_wrong", "wrong_found_right", "wrong_found_wrong"]
 _ASKED = ["item", "cell", "sample"]
+CORRECTED_COLUMNS = [
+    *INTENSITY, "cell", "loss_raw", "loss_corrected", "low", "high", "lower_one_sided", "upper_one_sided", "method", "note"
+]  # fmt: skip
+"""Of :func:`corrected_loss`."""
 _PSEUDO_PAIRS = pd.DataFrame({"ruled": [0.0, 0.0, 1.0, -1.0], "weight": 0.5})
 """Half a pair in each of its four cells (Agresti & Min 2005, as in :mod:`.intervals`): where no answer changed, the
 interval still has a width. They are redrawn with the questions, and are no part of the point estimate."""
@@ -183,7 +187,7 @@ def corrected_loss(rows: pd.DataFrame, calibration: Calibration, resamples: int,
             row |= {"loss_raw": raw[0], "loss_corrected": loss[0], "low": low, "high": high}
             row |= {"lower_one_sided": lower, "upper_one_sided": upper, "method": method}
             found.append(row | {"note": "; ".join(notes)})
-    return pd.DataFrame(found)
+    return pd.DataFrame(found, columns=CORRECTED_COLUMNS)
 
 
 def _redraw(count: int, pseudo: int, resamples: int, random: np.random.Generator) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import get_args
 
 import pandas as pd
 
+from warmray.analysis.calibration import CORRECTED_COLUMNS, Calibration, corrected_loss
 from warmray.analysis.differences import ALL, accuracy_loss, cell_table, columns
 from warmray.analysis.dose_response import Axis, dose_response
 from warmray.analysis.frontier import at_equal_warmth, frontier
@@ -53,6 +54,8 @@ class DecisionRule:
     resamples: int = 2000
     """Of every bootstrap."""
     seed: int = 0
+    calibration: Calibration | None = None
+    """The judge's errors; the accuracy loss is then also given corrected for them."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Estimates:
     """See :func:`warmray.analysis.manipulation.check_warmth`."""
     audits: pd.DataFrame
     """See :func:`warmray.analysis.measures.audit`."""
+    corrected: pd.DataFrame
+    """See :func:`warmray.analysis.calibration.corrected_loss`; no row without a calibration."""
 
     @property
     def manipulation_check(self) -> State:
@@ -122,6 +127,7 @@ def estimate(tables: Tables, rule: DecisionRule) -> Estimates:
         regressions=strongest(rows),
         checks=check_warmth(tables.warmth, tables.anchors, rule.resamples, rule.seed),
         audits=audit(rows),
+        corrected=_corrected(deciding, rule),
     )
 
 
@@ -187,6 +193,15 @@ def _primary_columns(cells: pd.DataFrame, rule: DecisionRule) -> dict[str, objec
         "questions_needed": worst["questions_needed"] if over else table["questions_needed"].max(),
         "side_of_budget": decide(table, "", rule.budget, "passed").verdict,
     }
+
+
+def _corrected(deciding: pd.DataFrame, rule: DecisionRule) -> pd.DataFrame:
+    if rule.calibration is None:
+        return pd.DataFrame(columns=CORRECTED_COLUMNS)
+    undecided = deciding["label"] == "undecided"
+    return corrected_loss(
+        deciding.assign(right=deciding["right"].mask(undecided)), rule.calibration, rule.resamples, rule.seed
+    )
 
 
 def count_otherwise(deciding: pd.DataFrame) -> pd.DataFrame:

@@ -72,6 +72,7 @@ def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Rec
         interactions=_records(estimates.interactions),
         countings=_records(estimates.countings),
         audits=_records(estimates.audits),
+        corrected=_records(estimates.corrected),
         regressions=_records(estimates.regressions.fillna({"note": ""})),
         equal_warmth=_records(estimates.equal_warmth),
         margins=leaves_margin(estimates.intensities).to_dict("records"),

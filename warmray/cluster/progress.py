@@ -225,6 +225,17 @@ def _one_line(**settings: Any) -> Column:
     return Column(no_wrap=True, overflow="ellipsis", **settings)
 
 
+def showing_post(display: Display) -> Post:
+    """Return a post for a process without Ray, which shows every update at once."""
+    board = Board()
+
+    def post(update: Update) -> None:
+        board.post(update)
+        display.show(next(status for status in board.read() if status.stage == " ".join(update.stage.split())))
+
+    return post
+
+
 class Progress:
     """The driver's side: owns the board and shows it from a thread until the block ends."""
 

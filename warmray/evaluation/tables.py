@@ -65,7 +65,9 @@ def collect(task: IntensityEvaluation, post: Post = ignore) -> pd.DataFrame:
 
 def _verdict_key(asked: AskedQuestion, judge: Judge | None) -> str:
     facts = [asked.request.key, SCORING_VERSION, asdict(asked.item), asked.cell.belief]
-    return digest([*facts, judge.digest if judge else None])
+    if judge is not None:
+        facts += [judge.digest, judge.config.short_answers, judge.config.audit_share]
+    return digest(facts)
 
 
 def _label_missing(

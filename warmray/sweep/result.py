@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
+from warmray.analysis.calibration import Calibration
 from warmray.analysis.estimates import DecisionRule, Estimates, Tables, estimate
 from warmray.analysis.plots import draw_figures
 from warmray.analysis.recommend import Recommendation, recommend
@@ -46,6 +47,7 @@ def write_result(
     adapters: dict[Intensity, Adapter],
     made_with: dict[str, str],
     costs: dict[str, float],
+    calibration: Calibration | None = None,
 ) -> None:
     """Analyse the tables and write everything below ``folder``; the marker comes last.
 
@@ -53,9 +55,9 @@ def write_result(
         InputError: the folder cannot be written.
         InterruptedRunError: the disk is full.
     """
-    question = decision_rule_of(config)
-    estimates = estimate(tables, question)
-    choice = recommend(estimates, question)
+    rule = replace(decision_rule_of(config), calibration=calibration)
+    estimates = estimate(tables, rule)
+    choice = recommend(estimates, rule)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("replies", "warmth", "anchors"):
@@ -63,7 +65,7 @@ def write_result(
         for name in ESTIMATES:
             getattr(estimates, name).to_csv(folder / f"{name}.csv", index=False)
         (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8")
-        draw_figures(estimates, choice.strength, question.budget, folder)
+        draw_figures(estimates, choice.strength, rule.budget, folder)
         facts = Facts(f"What warmth costs: {config.name}", config.sweep.budget_points, made_with, costs)
         write_report(folder, estimates, tables, choice, facts)
         for intensity, adapter in adapters.items():

@@ -14,6 +14,7 @@ import ray
 from ray import tune
 
 import warmray
+from warmray.analysis.calibration import Calibration, check_calibration, read_calibration
 from warmray.analysis.estimates import Tables
 from warmray.analysis.power import LOWEST_SEEN, certifiable_margin, least_margin
 from warmray.cluster.progress import Post, Progress, Update
@@ -23,20 +24,22 @@ from warmray.errors import InputError, InterruptedRunError, WarmrayError, root_c
 from warmray.evaluation.intensity import ENGINE_VERSION, METER_VERSION, IntensityEvaluation, warmth_scorer
 from warmray.evaluation.pool import Evaluators, evaluate_intensity, score_anchors, started_evaluators
 from warmray.evaluation.prompts import TEMPLATE_VERSION
+from warmray.evaluation.scoring.judge import Judge
 from warmray.evaluation.scoring.score import SCORING_VERSION
 from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
 from warmray.evaluation.tasks.items import Item
 from warmray.evaluation.tasks.registry import load_items, task_of
 from warmray.models.adapters import Adapter
+from warmray.models.families import check_judges, describe_folder
 from warmray.models.loading import BaseCheckpoint, licence_of, resolve_model
-from warmray.storage.hashing import digest
+from warmray.storage.hashing import digest, file_digest
 from warmray.storage.home import home, make_folder, only_one_at
 from warmray.sweep.intensities import ORIGINAL, Intensity, instructed_intensities, trained_intensities
 from warmray.sweep.result import MARKER, SweepResult, read_result, write_result
 from warmray.training.trainer import TrainedArm, train_arm
 
-ANALYSIS_VERSION = 8
+ANALYSIS_VERSION = 9
 """Part of every result's key: raise it when analysis or report change what comes out."""
 MAX_TRIAL_FAILURES = 2
 TRIAL_MEMORY_BYTES = 1 << 28
@@ -61,6 +64,10 @@ class _Inputs:
     corpus: Corpus
     items: tuple[Item, ...]
     scorer: BaseCheckpoint
+    calibration: Calibration | None
+    """The errors of the judge, where the configuration names a file of them."""
+    judge_remark: str
+    """What is uncertain about the families of judge and evaluated model."""
 
     def tasks(self, adapters: dict[Intensity, Adapter]) -> dict[Intensity, IntensityEvaluation]:
         """Return what is to be evaluated. Every task names an adapter, so that evaluators need not load for each."""
@@ -111,7 +118,7 @@ def run_sweep(config: RunConfig) -> SweepResult:
         with only_one_at(folder):
             if not (folder / MARKER).exists():
                 made_with, costs = _made_with(inputs, trained), watch.seconds | generated
-                write_result(folder, key, config, inputs.base, tables, adapters, made_with, costs)
+                write_result(folder, key, config, inputs.base, tables, adapters, made_with, costs, inputs.calibration)
         progress.post(Update("analyse", 1, 1))
     return read_result(folder)
 
@@ -127,11 +134,31 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
             )
         base = resolve_model(config.model)
         items = tuple(load_items(config.evaluate))
-        inputs = _Inputs(config, base, build_corpus(config.corpus), items, warmth_scorer(config.evaluate))
+        scorer = warmth_scorer(config.evaluate)
+        inputs = _Inputs(config, base, build_corpus(config.corpus), items, scorer, *_checked_judge(config, base))
         for store in (completion_store, warmth_store, verdict_store):
             store()  # creating one checks that it can be written
     post(Update("prepare", 1, 1, remark=f"{len(inputs.items)} questions, {base.folder.name}; {_can_decide(inputs)}"))
     return inputs
+
+
+def _checked_judge(config: RunConfig, base: BaseCheckpoint) -> tuple[Calibration | None, str]:
+    """Check the judge before anything is asked of it: its family and its calibration."""
+    judge_config, endpoint = config.evaluate.judge, config.evaluate.endpoint
+    if judge_config is None:
+        return None, ""
+    is_endpoint = config.evaluate.engine == "openai" and endpoint is not None
+    name, architecture = (endpoint.model, None) if is_endpoint and endpoint else describe_folder(base.folder)
+    remark = check_judges(judge_config, name, architecture)
+    if judge_config.calibration is None:
+        return None, remark
+    calibration, judge = read_calibration(Path(judge_config.calibration)), Judge(judge_config)
+    arms = [
+        *(config.train.arms if trained_intensities(config) else []),
+        *(i.arm for i in instructed_intensities(config)),
+    ]
+    check_calibration(calibration, judge.name, judge.digest, arms)
+    return calibration, remark
 
 
 def _can_decide(inputs: _Inputs) -> str:
@@ -164,7 +191,10 @@ def _place(inputs: _Inputs, trained: dict[str, TrainedArm]) -> tuple[Path, str]:
     config = inputs.config.model_dump()
     config["train"].pop("num_workers")
     versions = [ANALYSIS_VERSION, SCORING_VERSION, TEMPLATE_VERSION, ENGINE_VERSION, METER_VERSION]
-    key = digest([versions, config, inputs.base.digest, inputs.corpus.digest, items, adapters])
+    judged_by = inputs.config.evaluate.judge
+    calibration = file_digest(Path(judged_by.calibration)) if judged_by and judged_by.calibration else None
+    models = [inputs.base.digest, inputs.scorer.digest]
+    key = digest([versions, config, models, inputs.corpus.digest, items, adapters, calibration])
     return make_folder(home() / "sweeps") / f"{inputs.config.name}-{key}", key
 
 
@@ -248,10 +278,12 @@ def _made_with(inputs: _Inputs, trained: dict[str, TrainedArm]) -> dict[str, str
         "training_keys": ", ".join(f"{arm} {t.key}" for arm, t in trained.items()),
         "training_runs": ", ".join(str(t.run_id) for t in trained.values()),
         "questions": f"{len(inputs.items)} in {len(evaluate.asked_cells())} cells (controls in the plain one)",
+        "judge": ", ".join(member.model for member in evaluate.judge.members) if evaluate.judge else "none",
+        "warmth_scorer": f"{inputs.scorer.folder.name} ({inputs.scorer.digest})",
         "sampling": f"temperature {evaluate.temperature:g}, {evaluate.samples} per question, at most "
         f"{evaluate.max_new_tokens} new tokens",
         "warmth_prompts": str(evaluate.warmth_prompts),
         "seed": str(inputs.config.seed),
         "versions": ", ".join([f"warmray {warmray.__version__}", *(f"{name} {version(name)}" for name in packages)]),
         "command": "warmray sweep --config config.yaml",
-    }
+    } | ({"judge_remark": inputs.judge_remark} if inputs.judge_remark else {})
