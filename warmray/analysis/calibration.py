@@ -28,7 +28,8 @@ ORIGINAL = "original"
 _COUNTS = ["right_found_right", "right_found_wrong", "wrong_found_right", "wrong_found_wrong"]
 _ASKED = ["item", "cell", "sample"]
 CORRECTED_COLUMNS = [
-    *INTENSITY, "cell", "loss_raw", "loss_corrected", "low", "high", "lower_one_sided", "upper_one_sided", "method", "note"
+    *INTENSITY, "cell", "loss_raw", "loss_corrected", "low", "high", "lower_one_sided", "upper_one_sided", "method",
+    "note",
 ]  # fmt: skip
 """Of :func:`corrected_loss`."""
 _PSEUDO_PAIRS = pd.DataFrame({"ruled": [0.0, 0.0, 1.0, -1.0], "weight": 0.5})
