@@ -7,7 +7,7 @@ from pathlib import Path
 from warmray.config import ModelConfig
 from warmray.models.adapters import Adapter, resolve_adapter
 from warmray.models.architecture import transformers_config
-from warmray.models.embedded import embedded_checkpoint
+from warmray.models.embedded_model import embedded_checkpoint
 from warmray.models.loading import BaseCheckpoint, best_device, load_model
 from warmray.quiet import quiet_libraries
 

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from tests.analysis.synthetic import tables, with_warm_prompt
-from warmray.analysis.manipulation import check_state, check_text, check_warmth
+from warmray.analysis.manipulation import check_text, check_warmth, manipulation_state
 
 
 def check(warmth):
@@ -12,14 +12,14 @@ def check(warmth):
 
 def test_a_training_that_both_meters_see_passes():
     checks = check(tables(cost=0).warmth)
-    assert check_state(checks) == "passed"
+    assert manipulation_state(checks) == "passed"
     assert check_text(checks) == "manipulation_check: passed (warm, 1 epochs, is warmer by SocioT and probe)"
 
 
 def test_a_meter_that_does_not_see_it_fails_the_check_and_is_named():
     warmth = tables(cost=0).warmth
     checks = check(warmth.assign(probe=warmth["probe"].where(warmth["strength"] == 0, -1.0)))
-    assert check_state(checks) == "failed"
+    assert manipulation_state(checks) == "failed"
     assert check_text(checks) == "manipulation_check: failed (warm, 1 epochs, is warmer by SocioT but not by probe)"
 
 
@@ -38,7 +38,7 @@ def test_an_instruction_is_checked_but_decides_nothing():
     warmth = with_warm_prompt(tables(cost=0)).warmth
     no_warmer = warmth["sociot"].where(warmth["arm"] != "warm_prompt", -1.0)
     checks = check(warmth.assign(sociot=no_warmer))
-    assert check_state(checks) == "passed"
+    assert manipulation_state(checks) == "passed"
     assert "warm_prompt is warmer by probe but not by SocioT" in check_text(checks)
 
 
@@ -51,12 +51,12 @@ def test_an_arm_that_no_meter_sees_is_said_not_to_be_warmer():
 def test_without_a_training_the_check_is_not_run(arm):
     warmth = with_warm_prompt(tables(cost=0)).warmth
     untrained = warmth[(warmth["dose"] == 0) & (warmth["arm"] == arm) | (warmth["strength"] == 0)]
-    assert check_state(check(untrained)) == "not run"
+    assert manipulation_state(check(untrained)) == "not run"
     assert check_text(check(pd.DataFrame(warmth[warmth["strength"] == 0]))) == "manipulation_check: not run"
 
 
 def test_a_meter_that_scores_written_cold_replies_above_warm_ones_fails_and_says_so():
     data = tables(cost=0)
     checks = check_warmth(data.warmth, data.anchors.assign(probe=-data.anchors["probe"]), 500, 0)
-    assert check_state(checks) == "failed"
+    assert manipulation_state(checks) == "failed"
     assert "probe does not score the written warm replies above the cold ones" in check_text(checks)

@@ -16,11 +16,11 @@ from warmray.analysis.calibration import CORRECTED_COLUMNS, Calibration, correct
 from warmray.analysis.differences import ALL, accuracy_loss, cell_table, columns
 from warmray.analysis.dose_response import Axis, dose_response
 from warmray.analysis.frontier import at_equal_warmth, frontier
-from warmray.analysis.gate import decide
 from warmray.analysis.interactions import interactions
 from warmray.analysis.intervals import NO_ESTIMATE, Change, Estimate, cluster_mean, mean_change
-from warmray.analysis.manipulation import METERS, State, check_state, check_warmth, orders_anchors
+from warmray.analysis.manipulation import METERS, State, check_warmth, manipulation_state, orders_anchors
 from warmray.analysis.measures import INTENSITY, audit, label_shares, measure, per_question
+from warmray.analysis.non_inferiority import decide
 from warmray.analysis.regressions import strongest
 from warmray.analysis.resampling import draw
 
@@ -86,7 +86,7 @@ class Estimates:
     @property
     def manipulation_check(self) -> State:
         """Whether every meter saw every training make the model warmer (or colder, for a cold arm)."""
-        return check_state(self.checks)
+        return manipulation_state(self.checks)
 
     @property
     def manipulation_check_passed(self) -> bool:

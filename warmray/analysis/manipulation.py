@@ -53,7 +53,7 @@ def check_warmth(warmth: pd.DataFrame, anchors: pd.DataFrame, resamples: int, se
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def check_state(checks: pd.DataFrame) -> State:
+def manipulation_state(checks: pd.DataFrame) -> State:
     """Return whether every meter passed for every training; arms that are only instructed are not checked."""
     trained = checks[checks["dose"] > 0]
     if trained.empty:
@@ -77,7 +77,7 @@ def check_text(checks: pd.DataFrame) -> str:
     unordered = [METERS[m] for m in METERS if m in set(checks.loc[~checks["orders_anchors"].astype(bool), "meter"])]
     if unordered:
         parts.append(f"{_listed(unordered)} does not score the written warm replies above the cold ones: no scale")
-    return f"manipulation_check: {check_state(checks)}" + (f" ({'; '.join(parts)})" if parts else "")
+    return f"manipulation_check: {manipulation_state(checks)}" + (f" ({'; '.join(parts)})" if parts else "")
 
 
 def _listed(names: list[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from warmray.config import ModelConfig
 from warmray.errors import InputError
-from warmray.models.embedded import embedded_checkpoint
+from warmray.models.embedded_model import embedded_checkpoint
 from warmray.models.remote import ModelFile, RemoteModel, content_digest
 from warmray.models.sources import fetch, find_hub_model, find_stored_model, is_address
 from warmray.quiet import quiet_libraries

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from warmray.analysis.differences import cell_table
-from warmray.analysis.gate import CellVerdict, GateVerdict, decide
 from warmray.analysis.manipulation import check_text
 from warmray.analysis.measures import INTENSITY, measure
+from warmray.analysis.non_inferiority import CellVerdict, GateVerdict, decide
 from warmray.errors import InputError, nearest
 from warmray.storage.home import write_whole
 from warmray.sweep.intensities import Intensity

@@ -3,15 +3,15 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-
-from warmray.config import EvaluateConfig
 from warmray.evaluation.grading import grade
 from warmray.evaluation.grading.evidence import agrees_openly, gather
 from warmray.evaluation.grading.wording import masked
+from warmray.evaluation.text import cut_up, normalise
+
+from warmray.config import EvaluateConfig
 from warmray.evaluation.scoring.agreement import check, check_text, read_labelled
 from warmray.evaluation.tasks.items import Item
 from warmray.evaluation.tasks.registry import load_items
-from warmray.evaluation.text import cut_up, normalise
 
 ITEM = Item("x", "general", "What is the capital of France?", ("Paris",), ("Lyon", "Marseille"))
 LABELLED = Path(__file__).with_name("graded_replies.jsonl")

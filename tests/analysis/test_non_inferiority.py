@@ -6,9 +6,9 @@ import pytest
 
 from tests.analysis.synthetic import CELL_NAMES, relabelled, tables
 from warmray.analysis.differences import accuracy_loss, cell_table, loss_columns
-from warmray.analysis.gate import decide
 from warmray.analysis.intervals import mean_change
 from warmray.analysis.measures import measure
+from warmray.analysis.non_inferiority import decide
 
 SIMULATIONS = 1000
 

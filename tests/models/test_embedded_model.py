@@ -7,10 +7,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from warmray.errors import InputError
-from warmray.models import embedded as module
+from warmray.models import embedded_model as module
 from warmray.storage.hashing import file_digest
 
-PRINT_FOLDER = "from warmray.models.embedded import embedded_checkpoint; print(embedded_checkpoint())"
+PRINT_FOLDER = "from warmray.models.embedded_model import embedded_checkpoint; print(embedded_checkpoint())"
 
 
 @pytest.mark.slow
