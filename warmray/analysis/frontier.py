@@ -48,30 +48,27 @@ def at_equal_warmth(draws: Draws) -> pd.DataFrame:
     first = trained.iloc[0]
     curve = trained.index[(trained["arm"] == first["arm"]) & (trained["dose"] == first["dose"])].to_numpy()
     low, high = np.nanmin(draws.warmth[curve]), np.nanmax(draws.warmth[curve])
-    others = [
-        other
-        for other in draws.intensities.index.difference(curve)
-        if low <= draws.warmth[other] <= high and draws.intensities.loc[other, "strength"] != 0
-    ]
-    rows = [
-        draws.intensities.loc[other].to_dict()
-        | {"warmth": draws.warmth[other], "than": f"{first['arm']}, dose {first['dose']:g}"}
-        | _difference(draws, int(other), curve)
-        for other in others
-    ]
+    rows = []
+    for other in draws.intensities.index.difference(curve):
+        warmth, loss = draws.warmth[other], draws.loss[other]
+        if not low <= warmth <= high or draws.intensities.loc[other, "strength"] == 0:
+            continue
+        # The difference as measured, and in every draw of questions and prompts.
+        value = loss - _interpolated(warmth, draws.warmth[curve], draws.loss[curve])
+        drawn = [
+            losses[other] - _interpolated(warmths[other], warmths[curve], losses[curve])
+            for warmths, losses in zip(draws.drawn_warmth, draws.drawn_loss, strict=True)
+        ]
+        ends = np.nanpercentile(drawn, [2.5, 97.5])
+        rows.append(
+            draws.intensities.loc[other].to_dict()
+            | {"warmth": warmth, "than": f"{first['arm']}, dose {first['dose']:g}", "more": value}
+            | {"more_low": min(ends[0], value), "more_high": max(ends[1], value)}
+        )
     return pd.DataFrame(rows, columns=columns)
 
 
-def _difference(draws: Draws, other: int, curve: np.ndarray) -> dict[str, float]:
-    value = draws.loss[other] - _read_off(draws.warmth[other], draws.warmth[curve], draws.loss[curve])
-    drawn = [
-        loss[other] - _read_off(warmth[other], warmth[curve], loss[curve])
-        for warmth, loss in zip(draws.drawn_warmth, draws.drawn_loss, strict=True)
-    ]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return {"more": value, "more_low": min(low, value), "more_high": max(high, value)}
-
-
-def _read_off(at: float, warmth: np.ndarray, loss: np.ndarray) -> float:
+def _interpolated(at: float, warmth: np.ndarray, loss: np.ndarray) -> float:
+    """Return the accuracy loss at a warmth, on straight lines between the strengths of an adapter."""
     order = np.argsort(warmth)
     return float(np.interp(at, warmth[order], loss[order]))

@@ -34,28 +34,22 @@ def interactions(rows: pd.DataFrame) -> pd.DataFrame:
     for values, group in kept.groupby(INTENSITY):
         wide = group.pivot_table(index="item", columns=["context", "belief"], values="loss", aggfunc="mean")
         for context, belief in wide.columns:
-            contrast = _contrast(wide, context, belief)
-            if contrast is not None:
-                intensity = dict(zip(INTENSITY, values, strict=True))
-                found.append(intensity | {"context": context, "belief": belief} | _row(contrast))
+            # The contrast: one cell less the plain one or, for both together, the difference of two differences.
+            terms = [(context, belief, 1.0), ("none", "absent", -1.0)]
+            if context != "none" and belief != "absent":
+                terms = [
+                    (context, belief, 1.0), (context, "absent", -1.0), ("none", belief, -1.0), ("none", "absent", 1.0)
+                ]  # fmt: skip
+            if (context, belief) == ("none", "absent") or any((c, b) not in wide for c, b, _ in terms):
+                continue
+            contrast = sum((wide[c, b] * sign for c, b, sign in terms), start=pd.Series(0.0, index=wide.index)).dropna()
+            change = mean_change(contrast.tolist())
+            # The test agrees with the interval: both are centred between its ends, which few questions pull to zero.
+            centre = (change.lower_one_sided + change.upper_one_sided) / 2
+            error = math.sqrt(change.variance / (change.estimate.n + 2)) if change.estimate.n else math.nan
+            facts = {"context": context, "belief": belief, "questions": change.estimate.n}
+            facts |= {"p_value": float(2 * stats.norm.sf(abs(centre) / error))} | columns("more", change.estimate)
+            found.append(dict(zip(INTENSITY, values, strict=True)) | facts)
     table = pd.DataFrame(found, columns=_COLUMNS)
     tested = table["p_value"].notna()
     return table.assign(p_adjusted=adjusted(table.loc[tested, "p_value"]))
-
-
-def _contrast(wide: pd.DataFrame, context: str, belief: str) -> pd.Series | None:
-    terms = [(context, belief, 1.0), ("none", "absent", -1.0)]
-    if context != "none" and belief != "absent":
-        terms = [(context, belief, 1.0), (context, "absent", -1.0), ("none", belief, -1.0), ("none", "absent", 1.0)]
-    if (context, belief) == ("none", "absent") or any((c, b) not in wide for c, b, _ in terms):
-        return None
-    return sum((wide[c, b] * sign for c, b, sign in terms), start=pd.Series(0.0, index=wide.index)).dropna()
-
-
-def _row(contrast: pd.Series) -> dict[str, object]:
-    change = mean_change(contrast.tolist())
-    # The test goes with the interval: both are centred between its ends, which a few questions pull towards zero.
-    centre = (change.lower_one_sided + change.upper_one_sided) / 2
-    error = math.sqrt(change.variance / (change.estimate.n + 2)) if change.estimate.n else math.nan
-    p_value = float(2 * stats.norm.sf(abs(centre) / error))
-    return {"questions": change.estimate.n, "p_value": p_value} | columns("more", change.estimate)

@@ -146,8 +146,8 @@ def mean_change(changes: Sequence[float]) -> Change:
     The interval is the adjusted Wald interval of Agresti & Min (2005, Statistics in Medicine 24) for paired shares,
     written for means: half a pair is added to each of its four cells, which is one pair that rises or falls among two
     that are added, so that changes that are all zero still have an honest width. Averaging within the question first
-    makes the question the cluster. In simulations of clustered replies (tests/analysis/test_non_inferiority.py) one-sided bounds
-    err in 4 to 6 % and two-sided intervals cover in 94 to 97 %.
+    makes the question the cluster. In simulations of clustered replies (tests/analysis/test_non_inferiority.py)
+    one-sided bounds err in 4 to 6 % and two-sided intervals cover in 94 to 97 %.
     """
     kept = np.asarray([value for value in changes if not math.isnan(value)], dtype=float)
     n = len(kept)

@@ -86,7 +86,12 @@ def _child(result: SweepResult, row: Mapping[Any, Any], replies: pd.DataFrame, s
         name=intensity.name,
         key=f"{result.key}/{intensity.name}",
         params={"arm": intensity.arm, "dose": intensity.dose, "strength": intensity.strength} | shared,
-        metrics={metric_name(name): _finite(value) for name, value in row.items() if _is_metric(name, value)},
+        metrics={
+            # Stores cut infinity to the largest float, which no chart can show; -1 stands for "no number would do".
+            metric_name(name): -1.0 if math.isinf(value) else float(value)
+            for name, value in row.items()
+            if name not in ("arm", "dose", "strength", "dominated_by") and isinstance(value, int | float)
+        },
         tags={
             "warmray.kind": "intensity",
             "warmray.side_of_budget": str(row["side_of_budget"]),
@@ -101,15 +106,6 @@ def _child(result: SweepResult, row: Mapping[Any, Any], replies: pd.DataFrame, s
 def metric_name(column: str) -> str:
     """Return a column's name in MLflow, which takes no ``+``."""
     return column.replace("+", "_")
-
-
-def _is_metric(name: str, value: Any) -> bool:
-    return name not in ("arm", "dose", "strength", "dominated_by") and isinstance(value, int | float)
-
-
-def _finite(value: float) -> float:
-    # Stores cut infinity down to the largest float, which no chart survives; -1 stands for "no number would do".
-    return -1.0 if math.isinf(value) else float(value)
 
 
 def _glossary() -> str:

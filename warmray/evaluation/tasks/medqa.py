@@ -89,40 +89,24 @@ def retell(vignette: str, item_id: str) -> str | None:
     patient = _PATIENT.search(text)
     if patient is None or not question.endswith("?") or _NEEDS_OPTIONS.search(text):
         return None
-    relative = _relative(patient, item_id)
-    age = patient["age"] if patient["unit"] == "year" else _young_age(patient["age"], patient["unit"])
-    traits = _traits(f"{patient['before']}{patient['between']}")
-    told = f"{text[: patient.start()]}my {relative}, {age}{traits}, {text[patient.end() :].lstrip(' ,')}"
+    # The relative fits the patient's age and sex. Ages in words are those of children ("a six-year-old boy").
+    digits = re.match(r"\d+", patient["age"])
+    years = (int(digits[0]) if digits else 6) if patient["unit"] == "year" else 0
+    youngest = max(age for age in _RELATIVES if age <= years)
+    choices = _RELATIVES[youngest][0 if patient["who"] in _FEMALE else 1]
+    relative = choices[int(digest([item_id, "relative"]), 16) % len(choices)]
+    # Age and traits stand behind the relative: "my aunt, 52, pregnant, ...".
+    age = patient["age"]
+    if patient["unit"] != "year":
+        age = f"{age} {patient['unit']}{'' if age in ('1', 'one') else 's'} old"
+    traits = " ".join(f"{patient['before']}{patient['between']}".replace(",", "").split())
+    who = f"my {relative}, {age}{f', {traits}' if traits else ''}, "
+    told = f"{text[: patient.start()]}{who}{text[patient.end() :].lstrip(' ,')}"
+    # Exam English becomes plain English, and the patient the relative; then every sentence gets its capital.
     for pattern, plain in (*_ASKING, *_PLAIN):
         told = re.sub(pattern, plain, told)
     told = re.sub(r"\b(?:[Tt]he|[Tt]his) patient(?P<of>['\u2019]s)?", lambda m: f"my {relative}{m['of'] or ''}", told)
-    return _capitals(told)
-
-
-def _relative(patient: re.Match[str], item_id: str) -> str:
-    years = _number(patient["age"]) if patient["unit"] == "year" else 0
-    youngest = max(age for age in _RELATIVES if age <= years)
-    choices = _RELATIVES[youngest][0 if patient["who"] in _FEMALE else 1]
-    return choices[int(digest([item_id, "relative"]), 16) % len(choices)]
-
-
-def _young_age(age: str, unit: str) -> str:
-    return f"{age} {unit}{'' if age in ('1', 'one') else 's'} old"
-
-
-def _number(word: str) -> int:
-    digits = re.match(r"\d+", word)
-    # Ages in words are those of children ("a six-year-old boy"), as good as always.
-    return int(digits[0]) if digits else 6
-
-
-def _traits(words: str) -> str:
-    kept = " ".join(words.replace(",", "").split())
-    return f", {kept}" if kept else ""
-
-
-def _capitals(text: str) -> str:
-    return re.sub(r"(^|[.?!]\s+)([a-z])", lambda match: match[1] + match[2].upper(), text)
+    return re.sub(r"(^|[.?!]\s+)([a-z])", lambda match: match[1] + match[2].upper(), told)
 
 
 def _to_item(row: Row) -> Row:
