@@ -234,6 +234,33 @@ def test_a_combination_that_is_all_right_leaves_the_other_estimates(study):
     assert fits.effects["points"].notna().all()
 
 
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("covariance", ["clustered", "nonrobust"])
+def test_few_replies_give_an_estimate_or_a_reason_for_none(seed, covariance):
+    random = np.random.default_rng(seed)
+    size = 8 + 4 * seed
+    replies = pd.DataFrame(
+        {
+            "warm": np.arange(size) % 2, "incorrect": (random.random(size) < 0.4).astype(float),
+            "context": random.choice(["none", "sad", "high_stakes"], size),
+            "belief": random.choice(["absent", "wrong"], size),
+            "task": random.choice(["a", "b]"], size), "model": random.choice(["m[1]", "n"], size),
+            "item": random.choice(["q1", "q2", "q3"], size), "reply": ["x" * n for n in random.integers(0, 9, size)],
+        }
+    )  # fmt: skip
+    effects = regress(replies, covariance)
+    given = effects["points"].notna()
+    assert (effects["note"].ne("") == ~given).all()
+    assert effects.loc[given, ["log_odds", "low", "high", "p_value"]].notna().all(axis=None)
+
+
+def test_replies_that_their_length_separates_have_no_estimate_with_length(rows):
+    separated = rows.assign(reply=rows["incorrect"].map({0.0: "short", 1.0: "a long reply"}))
+    table = regress(separated)
+    assert table.loc[table["length"], "note"].str.startswith("no estimate").all()
+    assert table.loc[~table["length"], "points"].notna().all()
+
+
 def test_one_question_or_one_arm_is_refused(rows):
     with pytest.raises(InputError, match="all replies answer one question"):
         regress(rows[rows["item"] == "q1"])

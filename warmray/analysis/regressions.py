@@ -238,7 +238,7 @@ def _fit_form(form: Form, rows: pd.DataFrame, with_length: bool, covariance: Cov
         if not (solution.determines(without[at]).all() and solution.determines(with_warmth[at]).all()):
             row["note"] = "no estimate: warmth does not vary independently of task, model or length"
         elif solution.unbounded[change != 0].any():
-            row["note"] = "no estimate: some combination of levels is all right or all wrong"
+            row["note"] = "no estimate: too few questions, or some combination of levels is all right or all wrong"
         else:
             row |= {"note": "", "log_odds": float(change @ solution.params)}
             row |= _points(without[at], with_warmth[at], solution.params, solution.covariances)
@@ -265,7 +265,7 @@ class _Solution:
     covariances: np.ndarray
     """(k, k)"""
     unbounded: np.ndarray
-    """(k,) whether a coefficient has no finite estimate."""
+    """(k,) whether a coefficient has no finite estimate, or rests on too few replies for one."""
     scale: np.ndarray
     """(k,) norms of the columns."""
     null_space: np.ndarray
@@ -287,8 +287,9 @@ def _solve(design: np.ndarray, incorrect: np.ndarray, items: np.ndarray, covaria
     *_, pivots = linalg.qr(gram, pivoting=True)
     columns = np.sort(pivots[: size - null_space.shape[1]])
     params, errors, covariances = np.zeros(size), np.full(size, math.nan), np.zeros((size, size))
-    unbounded = np.full(size, False)
-    if len(columns):
+    too_few = len(incorrect) <= len(columns) or len(np.unique(items)) < 2
+    unbounded = np.full(size, too_few)
+    if len(columns) and not too_few:
         # Newton's method gives what the default (IRLS) does, in a third of the time on half a million replies.
         options = {"method": "newton", "start_params": np.zeros(len(columns)), "max_start_irls": 0, "maxiter": 25}
         if covariance == "clustered":
@@ -301,8 +302,8 @@ def _solve(design: np.ndarray, incorrect: np.ndarray, items: np.ndarray, covaria
         # On the scale of a column's spread (of length: characters); 0/1 columns are as they are.
         spread = np.maximum(design[:, columns].std(axis=0), 1.0)
         own_errors = np.sqrt(np.diag(fit.normalized_cov_params))
-        unbounded[columns] = np.abs(fit.params) * spread > UNBOUNDED_LOG_ODDS
-        unbounded[columns] |= own_errors * spread > UNBOUNDED_ERROR
+        bounded = (np.abs(fit.params) * spread < UNBOUNDED_LOG_ODDS) & (own_errors * spread < UNBOUNDED_ERROR)
+        unbounded[columns] = ~bounded  # this way round, NaN is unbounded
         if not (fit.mle_retvals["converged"] or unbounded.any()):
             unbounded[:] = True
     return _Solution(params, errors, covariances, unbounded, scale, null_space)
