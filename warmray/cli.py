@@ -38,6 +38,7 @@ from warmray.errors import InputError, ManipulationCheckError, nearest
 
 if TYPE_CHECKING:
     from warmray.analysis.regressions import Covariance
+    from warmray.analysis.study_tables import RefusalChoice
     from warmray.models.plan import Gpu, Workload
     from warmray.sweep.result import SweepResult
 
@@ -366,18 +367,34 @@ def analyze_command(
             help="How standard errors are computed: clustered (on the question), or nonrobust (as in the study).",
         ),
     ] = "clustered",
+    refusals: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE",
+            parser=one_of("column", "substring", "both"),
+            help="What counts as refused: the table's column (a sweep's label), a phrase in the reply, or both.",
+        ),
+    ] = "column",
     csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Also write the table to this file.")
+        Path | None, typer.Option("--csv", metavar="FILE", help="Also write the effects to this file.")
+    ] = None,
+    coefficients: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the log-odds of forms 1 to 4: form, length, term, estimate, standard_error, replies.",
+        ),
     ] = None,
 ) -> int:
-    """Fit the study's four regressions to finished sweeps, or to tables laid out as its own."""
-    from warmray.sweep.analyze import analysis_text, analyze
+    """Fit the study's four regressions and one of ours to sweeps, or to the study's tables."""
+    from warmray.sweep.analyze import analysis_text, analyze, write_coefficients, write_table
 
-    kind = cast("Covariance", covariance)
-    table = analyze(results, kind)
+    analysis = analyze(results, cast("Covariance", covariance), cast("RefusalChoice", refusals))
     if csv:
-        table.to_csv(csv, index=False)
-    print(analysis_text(table, kind))
+        write_table(analysis.effects, csv)
+    if coefficients:
+        write_coefficients(analysis, coefficients)
+    print(analysis_text(analysis))
     return 0
 
 
@@ -392,7 +409,7 @@ def power_command(
         typer.Option(
             metavar="SHARE",
             parser=positive,
-            help="Share of the grades that change, above 0 and up to 1 (default: the study's, by task).",
+            help="Share of the answers that change, above 0 and up to 1 (default: the study's, by task).",
         ),
     ] = None,
     result: Annotated[
