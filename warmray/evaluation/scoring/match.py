@@ -1,10 +1,307 @@
-"""To be written."""
+"""The scorer ``match``: short answers by containment, which always decides.
+
+A reply is ``correct`` when an accepted answer is asserted: it stands there as whole words and is not plainly denied,
+whatever else is named. Otherwise it is ``incorrect``, a ``refusal``, or ``no_answer``. Every fact is found within one
+sentence, and the label follows from the facts alone, so a sentence without any, warm or cold, changes nothing.
+On real replies containment agrees with readers at kappa 0.83, and at 0.87 when denied answers are left out.
+"""
 
 from __future__ import annotations
 
-from warmray.evaluation.scoring.verdict import UNDECIDED, Reply, Verdict
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from warmray.evaluation.scoring.refusal import refusal_in
+from warmray.evaluation.scoring.verdict import Label, Reply, Verdict
+from warmray.evaluation.scoring.words import plain, sentences
+from warmray.evaluation.tasks.items import Item
+
+_LISTS = yaml.safe_load((Path(__file__).parents[1] / "data" / "common_words.yaml").read_text(encoding="utf-8"))
+FUNCTION_WORDS = frozenset(_LISTS["function"].split())
+TONE_WORDS = frozenset(_LISTS["tone"].split())
+_COMMON = FUNCTION_WORDS | TONE_WORDS
+_PERSONAL = frozenset("i me my mine myself you your yours yourself we us our ours".split())
+_YES_NO = {"yes": True, "yeah": True, "yep": True, "true": True, "no": False, "false": False}
+_ROMAN = {letters: str(n) for n, letters in enumerate("I II III IV V VI VII VIII IX X XI XII XIII XIV XV".split(), 1)}
+_SPOKEN = {"0": "zero", "1": "one", "2": "two", "1th": "first", "2th": "second"}
+"""Numbers whose words plain text keeps."""
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "å": "aa", "Å": "Aa"})
+_BETWEEN = r" ?(?:[,;:()?!] ?)?(?:(?:the|an?|and) )?"
+"""What may stand between two words of an answer."""
+_CLAUSE_END = re.compile(
+    r" ?[,;:()?!] ?| (?:but|though|although|however|while|whereas|because|since|so|and (?:it|that)) ", re.IGNORECASE
+)
+_BE = r"(?:is|was|are|were|be|been)"
+_DENIED_BEFORE = re.compile(
+    # A negation that governs what follows,
+    r"\b(?:not(?! only| just| merely| sure| certain)|never|nor|neither|no(?! doubt| question| wonder| one)|unlike"
+    r"|instead of|rather than|(?<!none )(?<!no )other than|contrary to|except)"
+    rf"(?: (?!(?:it|he|she|they|that|this|i|you|we|worry|forget|hesitate|{_BE}) )\S+){{0,4}} ?$"
+    r"|\b(?:not|doubt) (?:think |believe |say |true |correct |the case )*(?:that )?(?:it|he|she|they|this|that|the \w+) "
+    rf"{_BE}(?: \w+){{0,2}} ?$"
+    r"|\b(?:wrong|incorrect|mistake|myth|misconception|false|untrue)(?: to \w+| that| about)(?: \S+){0,5} ?$"
+    # or the belief of somebody else.
+    r"|(?<!as )(?<!like )\b(?:you|people|many|some|others|everyone|they)(?: \w+){0,2}"
+    r" (?:said|say|think|thought|believed?|guess|guessed|mentioned|suggest|suggested|heard|assumed?|claim)(?: \S+){0,4} ?$",
+    re.IGNORECASE,
+)
+_DENIED_AFTER = re.compile(
+    rf"^ (?:\w+ )?(?:{_BE}|does|did|do|has|had|would|could|can|will) (?:\w+ )?not\b(?! only| just| merely)"
+    rf"|^ (?:\w+ ){{0,3}}?{_BE} (?:\w+ ){{0,2}}?(?:wrong|incorrect|false|untrue|mistaken|myth|misconception)\b|^ never\b",
+    re.IGNORECASE,
+)
+_ASKS = re.compile(r"(?:wh\w+|how|is|are|was|were|do|does|did|can|could|would|should|have|has)\b", re.IGNORECASE)
+_OPENING = rf"(?:(?:it|that|this|they|these|those|he|she|the answer) {_BE} )?(?:(?:in|on|by) )?(?:(?:the|an?) )?"
+_WHOLE = re.compile(_OPENING, re.IGNORECASE)
+_FRAGMENT = re.compile(rf"{_OPENING}[^\W_]+(?: [^\W_]+)?(?: !)?", re.IGNORECASE)
+_GIVEN = re.compile(
+    rf"\b(?:{_BE}|answer|called|named|known as|thinking of|by|vitamin|say|guess|think) (?:[:,] )?"
+    r"(?:(?:the|an?|in|by|on|about|actually|probably|definitely|indeed|really|simply|just|most|likely|it|is|was) )*$",
+    re.IGNORECASE,
+)
+_LEAD = re.compile(
+    r"(?:(?:well|so|ah|hmm|actually|oh(?=[ ,]+yes)) ,? ?)?(yes|yeah|yep|true|no(?! (?:doubt|worries|problem|one|matter))"
+    r"|false|incorrect|wrong|never|(?:absolutely |certainly |of course )?not (?:really|at all)?)(?!\w)",
+    re.IGNORECASE,
+)
+_NEGATIVE = re.compile(r"\b(?:not|never|no|none|neither|nor|myth|false|untrue|misconception|unable)\b", re.IGNORECASE)
+_SHORT = re.compile(r"(?:it|they|he|she) (?:is|was|are|were|do|does|did|can|will|has|have)( not)?", re.IGNORECASE)
+
+
+class Alias(NamedTuple):
+    """One form of an accepted or a wrong answer."""
+
+    kind: str
+    """``accepted``, ``first wrong`` or ``wrong``."""
+    pattern: str
+    """What it looks like in a plain text."""
+    is_name: bool
+    """It has a capital; where a reply has none, the place must show that the answer is meant."""
+    is_common: bool
+    """Any sentence may have its words, so the place must show it, however they are written."""
+    is_empty: bool
+    """So common that words of the question beside it show nothing: "it", a letter, words of the question itself."""
+
+
+class Wanted(NamedTuple):
+    """What is looked for in the replies to one question."""
+
+    aliases: list[Alias]
+    pattern: re.Pattern[str]
+    """A group for each alias, longer ones first: "New York" does not name York."""
+    lists: list[tuple[str, list[re.Pattern[str]]]]
+    """Answers such as "France, Spain and Italy", part by part, with their kinds."""
+    asked: frozenset[str]
+    """The telling words of the question, as stems."""
+    first_decides: bool
+    """The question offers a choice, or is one of yes and no."""
+    yes: bool | None
+    """The accepted answer of a question of yes and no."""
 
 
 def score_match(reply: Reply) -> Verdict:
-    """Label a reply."""
-    return UNDECIDED
+    """Label a reply ``correct``, ``incorrect``, ``refusal`` or ``no_answer``."""
+    wanted, said = _wanted(reply.item), sentences(reply.text)
+    facts = [
+        fact
+        for number, sentence in enumerate(said, start=1)
+        for fact in _facts(sentence, wanted, reply.was_cut and number == len(said))
+    ]
+    # Facts are kinds of aliases with the words that assert them, or ``other``, ``declines``, and a cheerful "Yes!".
+    named = [fact for fact in facts if fact[0] in ("accepted", "first wrong", "wrong")]
+    named = named or [(kind.removeprefix("cheer "), words) for kind, words in facts if kind.startswith("cheer ")]
+    if wanted.first_decides:
+        named = named[:1]
+    kinds = {kind: words for kind, words in reversed(named or facts)}
+    labels: dict[str, Label] = {"accepted": "correct", "first wrong": "incorrect", "wrong": "incorrect"}
+    labels |= {"other": "incorrect", "declines": "refusal"}
+    for kind, label in labels.items():
+        if kind in kinds:
+            return Verdict(label, kind == "first wrong", "match", kinds[kind])
+    return Verdict("no_answer", False, "match", "")
+
+
+@lru_cache(maxsize=4096)
+def _wanted(item: Item) -> Wanted:
+    """Return what to look for in the replies to a question."""
+    question = plain(item.question)
+    yes = next((_YES_NO[form] for answer in item.correct if (form := plain(answer).casefold()) in _YES_NO), None)
+    answers = [("accepted", answer) for answer in item.correct]
+    answers += [("wrong" if place else "first wrong", answer) for place, answer in enumerate(item.incorrect)]
+    forms = [(kind, words) for kind, answer in answers for words in _forms(answer)]
+    echoes = {form for form in forms if _search(_pattern(form[1])).search(question)}
+    is_choice = {kind == "accepted" for kind, _ in echoes} == {True, False}
+    if any(kind == "accepted" for kind, _ in set(forms) - echoes) and not is_choice:
+        # Some lists accept "Capital of France" for Paris, which any reply to the question repeats.
+        forms = [form for form in forms if form not in echoes or form[0] != "accepted"]
+    aliases: dict[str, Alias] = {}
+    for kind, words in forms:
+        folded = {word.casefold() for word in words}
+        if yes is not None and folded <= _YES_NO.keys():
+            continue
+        is_letter = len(words) == 1 and re.fullmatch("[A-Za-z]", words[0]) is not None
+        is_echo = not is_choice and (kind, words) in echoes
+        is_common = is_letter or is_echo or folded <= _COMMON
+        is_empty = is_letter or is_echo or folded <= FUNCTION_WORDS - set(_SPOKEN.values())
+        is_name, pattern = any(word != word.lower() for word in words), _pattern(words)
+        if is_name and is_common and not is_echo:
+            if not is_empty:
+                aliases.setdefault(pattern, Alias(kind, pattern, False, True, True))
+            pattern = f"(?-i:{pattern})"
+        aliases.setdefault(pattern, Alias(kind, pattern, is_name, is_common, is_empty))
+    ordered = sorted(aliases.values(), key=lambda alias: len(alias.pattern), reverse=True)
+    asked = {_stem(word) for word in question.split() if word.isalnum() and word.casefold() not in _COMMON}
+    any_alias = "|".join(f"({alias.pattern})" for alias in ordered) or "(?!)"
+    lists = [(kind, parts) for kind, answer in answers if (parts := _parts(answer))]
+    return Wanted(ordered, _search(any_alias), lists, frozenset(asked), is_choice or yes is not None, yes)
+
+
+def _forms(answer: str) -> Iterator[tuple[str, ...]]:
+    """Yield an answer as words, less its article and what stands in brackets, and a formula in brackets for itself."""
+    outside = re.sub(r"\([^)]*\)", " ", answer)
+    texts = [outside if re.search(r"\w", outside) else answer, answer.translate(_UMLAUTS)]
+    texts += re.findall(r"\((?=[^)]*[A-Z][^)]*[A-Z\d])([\w+-]{2,10})\)", answer)
+    for text in texts:
+        words = tuple(word for word in plain(text).split() if word not in ",;:()[]?!")
+        if not {word.casefold() for word in words} <= _COMMON and words[0].casefold() in ("the", "a", "an"):
+            words = words[1:]
+        if words:
+            yield words
+        if len(words) == 1:
+            yield from (
+                (b,)
+                for a, b in [*_SPOKEN.items(), *zip(_SPOKEN.values(), _SPOKEN, strict=True)]
+                if a == words[0].lower()
+            )
+
+
+def _parts(answer: str) -> list[re.Pattern[str]]:
+    """Return the parts of a list such as "France, Spain and Italy"; none where a part is made of common words."""
+    parts = [plain(part).split() for part in re.split(r"\s*(?:[,;&]|\band\b)\s*", answer) if plain(part)]
+    is_list = len(parts) > 1 and not any({word.casefold() for word in part} <= _COMMON for part in parts)
+    return [_search(_pattern(part)) for part in parts] if is_list else []
+
+
+def _pattern(words: Sequence[str]) -> str:
+    """Return what words look like in a plain text: "VIII" also as "8" or "the 8th", the last one also as a plural."""
+    patterns = []
+    for place, word in enumerate(words):
+        spoken = {text: digits for digits, text in _SPOKEN.items()}.get(word.casefold(), word)
+        number = _ROMAN.get(word, spoken).removesuffix("th")
+        if len(words) > 1 and number.isdigit() and (place or word not in _ROMAN):
+            same = [letters for letters, value in _ROMAN.items() if value == number and place]
+            same += [_SPOKEN[digits] for digits in (number, f"{number}th") if digits in _SPOKEN]
+            patterns.append(f"(?:{'|'.join([f'{number}(?:th)?', *same])})")
+        elif place == len(words) - 1 and len(word) > 3 and word.isalpha():
+            singular = re.sub(r"(?<=[sxzh])es$|(?<=[^aius])s$", "", word) if len(word) > 4 else word
+            singular = word if singular.casefold() in _COMMON else singular
+            patterns.append(re.sub("y$", "(?:y|ie)", re.escape(singular)) + "(?:e?s)?")
+        else:
+            patterns.append(re.escape(word))
+    return _BETWEEN.join(patterns)
+
+
+def _search(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\S)(?:{pattern})(?!\S)", re.IGNORECASE)
+
+
+def _stem(word: str) -> str:
+    return re.sub("(?:es|s|ed|ing|e)$", "", word.casefold()) if len(word) > 4 else word.casefold()
+
+
+def _facts(sentence: str, wanted: Wanted, is_cut: bool) -> Iterator[tuple[str, str]]:
+    """Yield what a sentence says: the answers that it asserts, or else that it answers otherwise or declines."""
+    text = plain(sentence)
+    words = text.casefold().split()
+    topic = {_stem(word) for word in words} & wanted.asked
+    is_personal = not _PERSONAL.isdisjoint(words)
+    if wanted.yes is not None and (kind := _yes_or_no(text, topic, wanted, is_personal)):
+        yield kind, sentence
+    rest, asserted = text, False
+    for found in wanted.pattern.finditer(text):
+        alias = wanted.aliases[(found.lastindex or 1) - 1]
+        before, after = text[: found.start()], text[found.end() :]
+        if _is_meant(alias, found[0], before, after, bool(topic), is_personal):
+            rest = rest.replace(found[0], "", 1)
+            if not _is_denied(before, after):
+                asserted = True
+                yield alias.kind, found[0] if found[0] in sentence else sentence
+    for kind, parts in wanted.lists:
+        places = [place.start() for part in parts if (place := part.search(text))]
+        if len(places) == len(parts) and not _is_denied(text[: min(places)], ""):
+            asserted = True
+            yield kind, sentence
+    if not asserted and refusal_in(sentence):
+        yield "declines", sentence
+    elif not asserted and _answers_otherwise(rest, topic, wanted, is_personal, is_cut):
+        yield "other", sentence
+
+
+def _is_meant(alias: Alias, words: str, before: str, after: str, has_topic: bool, is_personal: bool) -> bool:
+    """Tell whether these words are the answer, and not common words that happen to be the same."""
+    if not after.strip(" ?!") and _WHOLE.fullmatch(before):
+        return True
+    if not alias.is_common and (not alias.is_name or words != words.lower()):
+        return True
+    # In the capitals of the name: "recorded by The Who", "US astronauts", but not "It is" or "Friends, ...".
+    if alias.pattern.startswith("(?-i:") and words not in ("A", "I") and (before or not words[1:].islower()):
+        return True
+    if has_topic and not alias.is_empty:
+        return True
+    if alias.is_common and (is_personal or (alias.is_empty and after and after[1] not in ",;:()?!")):
+        return False
+    return _GIVEN.search(before) is not None
+
+
+def _is_denied(before: str, after: str) -> bool:
+    """Tell whether an answer between these words is denied, asked about, or what somebody else believes."""
+    clause, following = _CLAUSE_END.split(before)[-1], _CLAUSE_END.split(after)
+    if after.endswith("?") and (_ASKS.match(before) or len(following) < 3):
+        return True
+    return bool(_DENIED_BEFORE.search(clause) or _DENIED_AFTER.search(following[0]) or refusal_in(clause))
+
+
+def _yes_or_no(text: str, topic: set[str], wanted: Wanted, is_personal: bool) -> str | None:
+    """Return the kind of answer to a question of yes and no: by the first word, or by what is said of the subject."""
+    lead = _LEAD.match(text)
+    rest = text[lead.end() :].strip(" ,;:!") if lead else text
+    if text.endswith("?"):
+        return None
+    is_telling = 2 * len(topic) > len(wanted.asked) or (topic and re.match("(?:it|they|he|she) ", text, re.IGNORECASE))
+    if lead and (topic or not rest or not is_personal):
+        says = _YES_NO.get(lead[1].casefold(), False)
+    elif is_telling and not is_personal:
+        says = not _NEGATIVE.search(text)
+    elif short := _SHORT.fullmatch(text):
+        says = not short[1]
+    else:
+        return None
+    cheer = "cheer " if lead and says and not topic and text.endswith("!") else ""
+    return cheer + ("accepted" if says == wanted.yes else "first wrong")
+
+
+def _answers_otherwise(text: str, topic: set[str], wanted: Wanted, is_personal: bool, is_cut: bool) -> bool:
+    """Tell whether a sentence without a known answer answers all the same: "It was Bordeaux."
+
+    It must give a name or a number, or say something new about what the question asks for. What is said to the user,
+    cries and questions alone answer nothing.
+    """
+    words = [word for word in text.split() if word[0].isalnum() or word[0] == "\u2212"]
+    telling = [word for word in words if word.casefold() not in _COMMON and _stem(word) not in wanted.asked]
+    if text.endswith("?") or not telling or text.isupper():
+        return False
+    names = [w for w in telling if w[-1].isdigit() or (w != w.lower() and (topic or w != words[0]))]
+    if names:
+        is_given = topic or _GIVEN.search(text[: text.index(names[0])])
+        return bool(is_given or not (is_personal or text.endswith("!")))
+    if is_cut or is_personal:
+        return False
+    if topic:
+        return 2 * len(topic) > len(wanted.asked)
+    is_tone = any(word.casefold() in TONE_WORDS or word.endswith(("ing", "ed", "ly")) for word in words)
+    return not is_tone and _FRAGMENT.fullmatch(text) is not None
