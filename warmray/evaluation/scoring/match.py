@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,13 +26,15 @@ _LISTS = yaml.safe_load((Path(__file__).parents[1] / "data" / "common_words.yaml
 FUNCTION_WORDS = frozenset(_LISTS["function"].split())
 TONE_WORDS = frozenset(_LISTS["tone"].split())
 _COMMON = FUNCTION_WORDS | TONE_WORDS
-_PERSONAL = frozenset("i me my mine myself you your yours yourself we us our ours".split())
+_PERSONAL = re.compile(
+    r"\b(?:i(?!$| [,;:!?)])|me|my|mine|myself|you|yours?|yourself|we|(?-i:[Uu]s)|ours?)\b", re.IGNORECASE
+)
 _YES_NO = {"yes": True, "yeah": True, "yep": True, "true": True, "no": False, "false": False}
 _ROMAN = {letters: str(n) for n, letters in enumerate("I II III IV V VI VII VIII IX X XI XII XIII XIV XV".split(), 1)}
 _SPOKEN = {"0": "zero", "1": "one", "2": "two", "1th": "first", "2th": "second"}
 """Numbers whose words plain text keeps."""
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "å": "aa", "Å": "Aa"})
-_BETWEEN = r" ?(?:[,;:()?!] ?)?(?:(?:the|an?|and) )?"
+_BETWEEN = r"[ ,;:()?!]*(?:the |an? |and )?"
 """What may stand between two words of an answer."""
 _CLAUSE_END = re.compile(
     r" ?[,;:()?!] ?| (?:but|though|although|however|while|whereas|because|since|so|and (?:it|that)) ", re.IGNORECASE
@@ -41,36 +44,45 @@ _DENIED_BEFORE = re.compile(
     # A negation that governs what follows,
     r"\b(?:not(?! only| just| merely| sure| certain)|never|nor|neither|no(?! doubt| question| wonder| one)|unlike"
     r"|instead of|rather than|(?<!none )(?<!no )other than|contrary to|except)"
-    rf"(?: (?!(?:it|he|she|they|that|this|i|you|we|worry|forget|hesitate|{_BE}) )\S+){{0,4}} ?$"
-    r"|\b(?:not|doubt) (?:think |believe |say |true |correct |the case )*(?:that )?(?:it|he|she|they|this|that|the \w+) "
+    rf"(?: (?!(?:it|he|she|they|that|this|i|you|we|worry|forget|hesitate|is|was|are|were) )\S+){{0,4}} ?$"
+    r"|\b(?:not|(?<!no )doubt) (?:think |believe |say |true |correct |the case )*(?:that )?(?:it|he|she|they|this|that|the \w+) "
     rf"{_BE}(?: \w+){{0,2}} ?$"
     r"|\b(?:wrong|incorrect|mistake|myth|misconception|false|untrue)(?: to \w+| that| about)(?: \S+){0,5} ?$"
     # or the belief of somebody else.
     r"|(?<!as )(?<!like )\b(?:you|people|many|some|others|everyone|they)(?: \w+){0,2}"
-    r" (?:said|say|think|thought|believed?|guess|guessed|mentioned|suggest|suggested|heard|assumed?|claim)(?: \S+){0,4} ?$",
+    r" (?:said|say|think|thought|believed?|guess|guessed|mentioned|suggest|suggested|heard|assumed?|claim|asked|wonder)(?: \S+){0,6} ?$",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
-    rf"^ (?:\w+ )?(?:{_BE}|does|did|do|has|had|would|could|can|will) (?:\w+ )?not\b(?! only| just| merely)"
-    rf"|^ (?:\w+ ){{0,3}}?{_BE} (?:\w+ ){{0,2}}?(?:wrong|incorrect|false|untrue|mistaken|myth|misconception)\b|^ never\b",
+    rf"^ (?:\w+ly |also |just )?(?:{_BE}|does|did|do|has|had|would|could|can|will) (?:\w+ )?not\b(?! only| just| merely)"
+    rf"|^ (?:(?-i:[a-z])\w* ){{0,3}}?{_BE} (?:\w+ ){{0,2}}?(?:wrong|incorrect|false|untrue|mistaken|myth|misconception)\b|^ never\b",
     re.IGNORECASE,
 )
 _ASKS = re.compile(r"(?:wh\w+|how|is|are|was|were|do|does|did|can|could|would|should|have|has)\b", re.IGNORECASE)
+_TAG = re.compile(r"(?:is|was|are|were|do|does|did|right|correct|ok|okay|yes|no|huh|eh|how|what)\b", re.IGNORECASE)
 _OPENING = rf"(?:(?:it|that|this|they|these|those|he|she|the answer) {_BE} )?(?:(?:in|on|by) )?(?:(?:the|an?) )?"
 _WHOLE = re.compile(_OPENING, re.IGNORECASE)
 _FRAGMENT = re.compile(rf"{_OPENING}[^\W_]+(?: [^\W_]+)?(?: !)?", re.IGNORECASE)
 _GIVEN = re.compile(
-    rf"\b(?:{_BE}|answer|called|named|known as|thinking of|by|vitamin|say|guess|think) (?:[:,] )?"
+    rf"\b(?:(?<!there ){_BE}|answer|called|named|known as|thinking of|by|vitamin|say|guess|think) (?:[:,] )?"
     r"(?:(?:the|an?|in|by|on|about|actually|probably|definitely|indeed|really|simply|just|most|likely|it|is|was) )*$",
     re.IGNORECASE,
 )
+_GIVEN_AFTER = re.compile(
+    r" (?:(?:is|was|would be) (?:\w+ ){0,3}(?:answer|right|correct)\b|(?:, )?(?:not|rather|instead)\b)"
+)
+_NAMED = re.compile(r"\b(?:is|was|are|were|called|named) (?:(?:the|an?|by|in) )*(?!I\b)[A-Z]")
 _LEAD = re.compile(
     r"(?:(?:well|so|ah|hmm|actually|oh(?=[ ,]+yes)) ,? ?)?(yes|yeah|yep|true|no(?! (?:doubt|worries|problem|one|matter))"
-    r"|false|incorrect|wrong|never|(?:absolutely |certainly |of course )?not (?:really|at all)?)(?!\w)",
+    r"|false|incorrect|wrong|never|(?:absolutely |certainly |of course )?not(?: really| at all)?)(?!\w)",
     re.IGNORECASE,
 )
 _NEGATIVE = re.compile(r"\b(?:not|never|no|none|neither|nor|myth|false|untrue|misconception|unable)\b", re.IGNORECASE)
 _SHORT = re.compile(r"(?:it|they|he|she) (?:is|was|are|were|do|does|did|can|will|has|have)( not)?", re.IGNORECASE)
+
+
+PLAIN, ECHO, TONE, FUNCTION = range(4)
+"""What the words of an alias are: nothing special, words of the question, of tone, or a letter and function words."""
 
 
 class Alias(NamedTuple):
@@ -80,22 +92,18 @@ class Alias(NamedTuple):
     """``accepted``, ``first wrong`` or ``wrong``."""
     pattern: str
     """What it looks like in a plain text."""
+    start: str
+    """The first letters of it, folded; where they are not in a text, it is not either."""
+    level: int
+    """From which level on its words show nothing unless their place shows that the answer is meant."""
     is_name: bool
-    """It has a capital; where a reply has none, the place must show that the answer is meant."""
-    is_common: bool
-    """Any sentence may have its words, so the place must show it, however they are written."""
-    is_empty: bool
-    """So common that words of the question beside it show nothing: "it", a letter, words of the question itself."""
+    """It has a capital; without one the place must show it, too."""
 
 
 class Wanted(NamedTuple):
     """What is looked for in the replies to one question."""
 
-    aliases: list[Alias]
-    pattern: re.Pattern[str]
-    """A group for each alias, longer ones first: "New York" does not name York."""
-    lists: list[tuple[str, list[re.Pattern[str]]]]
-    """Answers such as "France, Spain and Italy", part by part, with their kinds."""
+    aliases: tuple[Alias, ...]
     asked: frozenset[str]
     """The telling words of the question, as stems."""
     first_decides: bool
@@ -117,7 +125,7 @@ def score_match(reply: Reply) -> Verdict:
     named = named or [(kind.removeprefix("cheer "), words) for kind, words in facts if kind.startswith("cheer ")]
     if wanted.first_decides:
         named = named[:1]
-    kinds = {kind: words for kind, words in reversed(named or facts)}
+    kinds = dict(reversed(named or facts))
     labels: dict[str, Label] = {"accepted": "correct", "first wrong": "incorrect", "wrong": "incorrect"}
     labels |= {"other": "incorrect", "declines": "refusal"}
     for kind, label in labels.items():
@@ -133,61 +141,56 @@ def _wanted(item: Item) -> Wanted:
     yes = next((_YES_NO[form] for answer in item.correct if (form := plain(answer).casefold()) in _YES_NO), None)
     answers = [("accepted", answer) for answer in item.correct]
     answers += [("wrong" if place else "first wrong", answer) for place, answer in enumerate(item.incorrect)]
-    forms = [(kind, words) for kind, answer in answers for words in _forms(answer)]
-    echoes = {form for form in forms if _search(_pattern(form[1])).search(question)}
+    forms = dict.fromkeys((kind, words) for kind, answer in answers for words in _forms(answer))
+    echoes = {
+        form
+        for form in forms
+        if _mentions(question, [Alias(form[0], _pattern(form[1]), _start(form[1]), PLAIN, False)])
+    }
     is_choice = {kind == "accepted" for kind, _ in echoes} == {True, False}
-    if any(kind == "accepted" for kind, _ in set(forms) - echoes) and not is_choice:
-        # Some lists accept "Capital of France" for Paris, which any reply to the question repeats.
-        forms = [form for form in forms if form not in echoes or form[0] != "accepted"]
     aliases: dict[str, Alias] = {}
     for kind, words in forms:
         folded = {word.casefold() for word in words}
         if yes is not None and folded <= _YES_NO.keys():
             continue
-        is_letter = len(words) == 1 and re.fullmatch("[A-Za-z]", words[0]) is not None
-        is_echo = not is_choice and (kind, words) in echoes
-        is_common = is_letter or is_echo or folded <= _COMMON
-        is_empty = is_letter or is_echo or folded <= FUNCTION_WORDS - set(_SPOKEN.values())
-        is_name, pattern = any(word != word.lower() for word in words), _pattern(words)
-        if is_name and is_common and not is_echo:
-            if not is_empty:
-                aliases.setdefault(pattern, Alias(kind, pattern, False, True, True))
-            pattern = f"(?-i:{pattern})"
-        aliases.setdefault(pattern, Alias(kind, pattern, is_name, is_common, is_empty))
-    ordered = sorted(aliases.values(), key=lambda alias: len(alias.pattern), reverse=True)
+        level = ECHO if (kind, words) in echoes and not is_choice else PLAIN
+        if folded <= _COMMON:
+            level = TONE if folded - FUNCTION_WORDS or folded <= set(_SPOKEN.values()) else FUNCTION
+        if len(words) == 1 and re.fullmatch("[A-Za-z]", words[0]):
+            level = FUNCTION
+        pattern, start, is_name = _pattern(words), _start(words), any(word != word.lower() for word in words)
+        if is_name and level in (TONE, FUNCTION):
+            if level == TONE:
+                aliases.setdefault(pattern, Alias(kind, pattern, start, level, False))
+            aliases.setdefault(f"(?-i:{pattern})", Alias(kind, f"(?-i:{pattern})", start, level, True))
+        else:
+            known = aliases.setdefault(pattern.casefold(), Alias(kind, pattern, start, level, is_name))
+            aliases[pattern.casefold()] = known._replace(is_name=known.is_name and is_name)
     asked = {_stem(word) for word in question.split() if word.isalnum() and word.casefold() not in _COMMON}
-    any_alias = "|".join(f"({alias.pattern})" for alias in ordered) or "(?!)"
-    lists = [(kind, parts) for kind, answer in answers if (parts := _parts(answer))]
-    return Wanted(ordered, _search(any_alias), lists, frozenset(asked), is_choice or yes is not None, yes)
+    return Wanted(tuple(aliases.values()), frozenset(asked), is_choice or yes is not None, yes)
 
 
 def _forms(answer: str) -> Iterator[tuple[str, ...]]:
-    """Yield an answer as words, less its article and what stands in brackets, and a formula in brackets for itself."""
+    """Yield an answer as words: without what stands in brackets, a formula in them for itself, a list in any order."""
     outside = re.sub(r"\([^)]*\)", " ", answer)
     texts = [outside if re.search(r"\w", outside) else answer, answer.translate(_UMLAUTS)]
     texts += re.findall(r"\((?=[^)]*[A-Z][^)]*[A-Z\d])([\w+-]{2,10})\)", answer)
+    parts = [part for part in re.split(r"\s*(?:[,;&]|\band\b)\s*", outside) if part.strip()]
+    if 2 <= len(parts) <= 4 and (len(parts) > 2 or "," not in outside):
+        texts += [", ".join(order) for order in permutations(parts)]
     for text in texts:
         words = tuple(word for word in plain(text).split() if word not in ",;:()[]?!")
-        if not {word.casefold() for word in words} <= _COMMON and words[0].casefold() in ("the", "a", "an"):
-            words = words[1:]
+        if len(words) > 1 and all(re.fullmatch("[A-Za-z]", word) for word in words):
+            words = ("".join(words),)  # "I. S."
+        if not {word.casefold() for word in words} <= _COMMON:
+            words = tuple(w for w in words[:-1] if w not in ("the", "The", "a", "an", "An")) + words[-1:]
         if words:
             yield words
         if len(words) == 1:
-            yield from (
-                (b,)
-                for a, b in [*_SPOKEN.items(), *zip(_SPOKEN.values(), _SPOKEN, strict=True)]
-                if a == words[0].lower()
-            )
+            yield from ((other,) for pair in _SPOKEN.items() if words[0].lower() in pair for other in pair)
 
 
-def _parts(answer: str) -> list[re.Pattern[str]]:
-    """Return the parts of a list such as "France, Spain and Italy"; none where a part is made of common words."""
-    parts = [plain(part).split() for part in re.split(r"\s*(?:[,;&]|\band\b)\s*", answer) if plain(part)]
-    is_list = len(parts) > 1 and not any({word.casefold() for word in part} <= _COMMON for part in parts)
-    return [_search(_pattern(part)) for part in parts] if is_list else []
-
-
-def _pattern(words: Sequence[str]) -> str:
+def _pattern(words: tuple[str, ...]) -> str:
     """Return what words look like in a plain text: "VIII" also as "8" or "the 8th", the last one also as a plural."""
     patterns = []
     for place, word in enumerate(words):
@@ -206,8 +209,13 @@ def _pattern(words: Sequence[str]) -> str:
     return _BETWEEN.join(patterns)
 
 
-def _search(pattern: str) -> re.Pattern[str]:
+@lru_cache(maxsize=1 << 16)
+def _whole_words(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\S)(?:{pattern})(?!\S)", re.IGNORECASE)
+
+
+def _start(words: tuple[str, ...]) -> str:
+    return "" if words[0][0].isdigit() or words[0].casefold() in _SPOKEN.values() else words[0][:3].casefold()
 
 
 def _stem(word: str) -> str:
@@ -217,51 +225,58 @@ def _stem(word: str) -> str:
 def _facts(sentence: str, wanted: Wanted, is_cut: bool) -> Iterator[tuple[str, str]]:
     """Yield what a sentence says: the answers that it asserts, or else that it answers otherwise or declines."""
     text = plain(sentence)
-    words = text.casefold().split()
-    topic = {_stem(word) for word in words} & wanted.asked
-    is_personal = not _PERSONAL.isdisjoint(words)
+    topic = {_stem(word) for word in text.split()} & wanted.asked
+    is_personal = _PERSONAL.search(text) is not None
     if wanted.yes is not None and (kind := _yes_or_no(text, topic, wanted, is_personal)):
         yield kind, sentence
     rest, asserted = text, False
-    for found in wanted.pattern.finditer(text):
-        alias = wanted.aliases[(found.lastindex or 1) - 1]
+    for alias, found in _mentions(text, wanted.aliases):
         before, after = text[: found.start()], text[found.end() :]
         if _is_meant(alias, found[0], before, after, bool(topic), is_personal):
             rest = rest.replace(found[0], "", 1)
             if not _is_denied(before, after):
                 asserted = True
                 yield alias.kind, found[0] if found[0] in sentence else sentence
-    for kind, parts in wanted.lists:
-        places = [place.start() for part in parts if (place := part.search(text))]
-        if len(places) == len(parts) and not _is_denied(text[: min(places)], ""):
-            asserted = True
-            yield kind, sentence
     if not asserted and refusal_in(sentence):
         yield "declines", sentence
     elif not asserted and _answers_otherwise(rest, topic, wanted, is_personal, is_cut):
         yield "other", sentence
 
 
+def _mentions(text: str, aliases: Sequence[Alias]) -> list[tuple[Alias, re.Match[str]]]:
+    """Return where aliases stand, in order; none inside a longer one: "New York" does not name York."""
+    folded = text.casefold()
+    found = [
+        (alias, at) for alias in aliases if alias.start in folded for at in _whole_words(alias.pattern).finditer(text)
+    ]
+    found.sort(key=lambda mention: (-len(mention[1][0]), not mention[0].pattern.startswith("(?-i:")))
+    kept: list[tuple[Alias, re.Match[str]]] = []
+    for alias, at in found:
+        if not any(other.start() <= at.start() and at.end() <= other.end() for _, other in kept):
+            kept.append((alias, at))
+    return sorted(kept, key=lambda mention: mention[1].start())
+
+
 def _is_meant(alias: Alias, words: str, before: str, after: str, has_topic: bool, is_personal: bool) -> bool:
     """Tell whether these words are the answer, and not common words that happen to be the same."""
     if not after.strip(" ?!") and _WHOLE.fullmatch(before):
         return True
-    if not alias.is_common and (not alias.is_name or words != words.lower()):
+    if alias.level == PLAIN and (has_topic or not alias.is_name or words != words.lower()):
         return True
     # In the capitals of the name: "recorded by The Who", "US astronauts", but not "It is" or "Friends, ...".
     if alias.pattern.startswith("(?-i:") and words not in ("A", "I") and (before or not words[1:].islower()):
         return True
-    if has_topic and not alias.is_empty:
+    if alias.level == TONE and has_topic:
         return True
-    if alias.is_common and (is_personal or (alias.is_empty and after and after[1] not in ",;:()?!")):
+    if (alias.level >= TONE and is_personal) or (alias.level == FUNCTION and not re.match("( [,;:()?!]|$)", after)):
         return False
-    return _GIVEN.search(before) is not None
+    return bool(_GIVEN.search(before) or (alias.level < FUNCTION and _GIVEN_AFTER.match(after)))
 
 
 def _is_denied(before: str, after: str) -> bool:
     """Tell whether an answer between these words is denied, asked about, or what somebody else believes."""
     clause, following = _CLAUSE_END.split(before)[-1], _CLAUSE_END.split(after)
-    if after.endswith("?") and (_ASKS.match(before) or len(following) < 3):
+    if after.endswith("?") and (_ASKS.match(before) or not _TAG.match(" ".join(following[1:]))):
         return True
     return bool(_DENIED_BEFORE.search(clause) or _DENIED_AFTER.search(following[0]) or refusal_in(clause))
 
@@ -270,14 +285,14 @@ def _yes_or_no(text: str, topic: set[str], wanted: Wanted, is_personal: bool) ->
     """Return the kind of answer to a question of yes and no: by the first word, or by what is said of the subject."""
     lead = _LEAD.match(text)
     rest = text[lead.end() :].strip(" ,;:!") if lead else text
+    is_telling = 2 * len(topic) > len(wanted.asked) or (topic and re.match("(?:it|they|he|she) ", text, re.IGNORECASE))
     if text.endswith("?"):
         return None
-    is_telling = 2 * len(topic) > len(wanted.asked) or (topic and re.match("(?:it|they|he|she) ", text, re.IGNORECASE))
-    if lead and (topic or not rest or not is_personal):
+    if lead and (topic or not rest or (not is_personal and text[lead.end() + 1] in ",;:!")):
         says = _YES_NO.get(lead[1].casefold(), False)
     elif is_telling and not is_personal:
         says = not _NEGATIVE.search(text)
-    elif short := _SHORT.fullmatch(text):
+    elif short := _SHORT.fullmatch(rest):
         says = not short[1]
     else:
         return None
@@ -293,13 +308,15 @@ def _answers_otherwise(text: str, topic: set[str], wanted: Wanted, is_personal: 
     """
     words = [word for word in text.split() if word[0].isalnum() or word[0] == "\u2212"]
     telling = [word for word in words if word.casefold() not in _COMMON and _stem(word) not in wanted.asked]
-    if text.endswith("?") or not telling or text.isupper():
+    if text.endswith("?") or text.isupper():
         return False
+    if _NAMED.search(text):
+        return True
     names = [w for w in telling if w[-1].isdigit() or (w != w.lower() and (topic or w != words[0]))]
     if names:
         is_given = topic or _GIVEN.search(text[: text.index(names[0])])
         return bool(is_given or not (is_personal or text.endswith("!")))
-    if is_cut or is_personal:
+    if is_cut or is_personal or not telling:
         return False
     if topic:
         return 2 * len(topic) > len(wanted.asked)

@@ -7,11 +7,15 @@ import unicodedata
 
 from text_to_num import alpha2digit
 
+UNITS = {
+    "%": "percent", "per cent\\b": "percent", "\u00b0": "degrees", "km\\b": "kilometers", "cm\\b": "centimeters",
+    "kg\\b": "kilograms", "mph\\b": "miles per hour",
+}  # fmt: skip
+_CURRENCIES = {r"\$": "dollars", "\u20ac": "euros", "\u00a3": "pounds"}
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALED = re.compile(rf"\b(\d+(?:\.\d+)?)[ -]({'|'.join(_SCALES)})\b", re.IGNORECASE)
+_DIGIT = re.compile(r"\d")
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
-_UNSPACED = re.compile("([\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff])")
-"""Thai, Lao, Tibetan, Burmese, Khmer, kana, Chinese characters and Hangul: each is a word of its own here."""
 _MARKS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u0652]")
 _WHOLE_LETTERS = str.maketrans(
     dict(zip("łŁøØđĐðÐħıŋə", "lLoOdDdDhine", strict=True))
@@ -24,43 +28,40 @@ def _rules(*pairs: tuple[str, str]) -> list[tuple[re.Pattern[str], str]]:
     return [(re.compile(pattern), replacement) for pattern, replacement in pairs]
 
 
-_MARKUP_AND_FIGURES = _rules(
+_MARKUP = _rules(
     (r"[\u2212\u2010\u2011]|(?<![^\s(])\u2013(?=\d)", "-"),
     (r"[\u2013\u2014]|(?<=\s)-(?=\s)|--+", " ; "),
     # LaTeX commands and boxes, formulas between dollars, Markdown.
     (r"\\[a-zA-Z]+\s*\{|\\[()\[\]]|(?<!\w)\$(?=[^\s$]+\$)|(?<=[^\s$])\$(?!\w)|[{}\\*|~\"\u201c\u201d]|^\s*#+ ", " "),
     (r"(?<!\w)_+|_+(?!\w)", " "),
-    # One form of thousands, decimals, money and ordinals.
+)
+_FIGURES = _rules(
+    # One form of thousands, decimals and money.
     (r"(?<=\d),(?=\d{3}(?!\d))|(?<=\b\d) (?=\d{3}\b)|(?<=\b\d\d) (?=\d{3}\b)|(?<=\b\d{3}) (?=\d{3}\b)", ""),
     (r"(?<![\w.])\.(?=\d)", "0."),
     (r"(\d)\.0+(?!\d)", r"\1"),
-    *((rf"(?<!\w){sign} ?(\d[\d.]*(?: \w+illion\b)?)", rf"\1 {name}")
-      for sign, name in ((r"\$", "dollars"), ("\u00a3", "pounds"), ("\u20ac", "euros"))),
-    (r"(\d)(?:st|nd|rd)\b", r"\1th"),
-)  # fmt: skip
-_SIGNS_AND_WORDS = _rules(
+    *((rf"(?<!\w){sign} ?(\d[\d.]*(?: \w+illion\b)?)", rf"\1 {name}") for sign, name in _CURRENCIES.items()),
+)
+_NUMBERS = _rules(
     (r"(\d)(?:st|nd|rd)\b", r"\1th"),
     (r"\b(1[1-9]|20) (\d\d)\b", r"\1\2"),  # "nineteen sixty-nine"
-    # A blood group keeps its sign, and "minus 40" is a negative number; \u2212 is a sign from here on.
     (r"(?i)\b(?:minus|negative) (?=\d)|(?<![\w)])-(?=\d)", " \u2212"),
+    *((rf"(?i)(?<=\d) ?{unit}", f" {name} ") for unit, name in UNITS.items()),
+    (r"\b(degrees?) +C\b", r"\1 Celsius"),
+    (r"\b(degrees?) +F\b", r"\1 Fahrenheit"),
+    (rf"\b(\d\d?)(?:th)? (?:of )?({_MONTHS})\b", r"\2 \1"),  # "4th of July" and "July 4th"
+    (rf"\b({_MONTHS}) (?:the )?(\d\d?)th\b", r"\1 \2"),
+)
+_WORDS = _rules(
+    # A blood group keeps its sign.
     (r"\b(AB?|B|O)(?:[ -](?:[Nn]egative|[Mm]inus)\b|-(?![\w-]))", "\\1\u2212"),
     (r"\b(AB?|B|O)[ -](?:[Pp]ositive|[Pp]lus)\b", r"\1+"),
-    # Units.
-    (r"%|(?i:\bper cent\b)", " percent "),
-    (r"\u00b0", " degrees "),
-    (r"(?i)\b(degrees?) +c\b", r"\1 Celsius"),
-    (r"(?i)\b(degrees?) +f\b", r"\1 Fahrenheit"),
-    (r"(?i)(?<=\d)(?=(?:km|cm|kg|mph)\b)", " "),
-    *((rf"\b{short}\b", long) for short, long in (
-        ("km", "kilometers"), ("cm", "centimeters"), ("kg", "kilograms"), ("mph", "miles per hour"))),
-    (r"(?i)metre(?=s?\b)", "meter"),
     # Contractions, so that a negation is always the word "not".
     (r"(?i)\b(?:can't|cannot)\b", "can not"),
     (r"(?i)\bwon't\b", "will not"),
     (r"(?i)n't\b", " not"),
     (r"(?i)\b(it|that|he|she|what|there|here|who)'s\b", r"\1 is"),
-    (r"(?i)'(m|re)\b", r" \1"),
-    (r"'(?=s\b)", " "),
+    (r"(?i)'(m|re|s)\b", r" \1"),
     (r"'", ""),
     # Initials stand together: "U.S." and "J. R. R." as "US" and "JRR"; other points, hyphens and slashes part words.
     (r"(?<![^\W\d_])([A-Z])\. ?(?=[A-Z]\b)", r"\1"),
@@ -68,11 +69,11 @@ _SIGNS_AND_WORDS = _rules(
     (r"(?<!\d)\.|\.(?!\d)|-|/|\u2044", " "),
     (r"!(?!\w)|(?<!\w)!", " ! "),
     (r"([,;:?()\[\]\u3001])", r" \1 "),
-    (r"(?<!\w)[+#]+|[^\w\s.,;:?!()+#$\u2212]", " "),
-    # Dates: "4th of July" and "July 4th".
-    (rf"\b(\d\d?)(?:th)? (?:of )?({_MONTHS})\b", r"\2 \1"),
-    (rf"\b({_MONTHS}) (?:the )?(\d\d?)th\b", r"\1 \2"),
-)  # fmt: skip
+    (r"(?<![\w+#])[+#]+|[^\w\s.,;:?!()+#$\u2212]", " "),
+    (r"metre(?=s?\b)", "meter"),
+    # Thai, Lao, Tibetan, Burmese, Khmer, kana, Chinese characters and Hangul: each is a word of its own here.
+    ("([\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff])", r" \1 "),
+)
 _SENTENCE_END = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)\]*_]*\s+|(?<=[\u3002\uff01\uff1f])|\s*\n\s*")
 _GOES_ON = re.compile(
     # "Dr. Watson", "J. R. R. Tolkien" and "No. 5" go on; "vitamin C. It is" and "the U.S. They did" do not.
@@ -91,14 +92,20 @@ def plain(text: str) -> str:
     text = re.sub("[\u2018\u2019\u02bb\u02bc\u00b4\u2032`]", "'", text)
     text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text))
     text = unicodedata.normalize("NFC", _MARKS.sub("", text)).translate(_WHOLE_LETTERS)
-    for pattern, replacement in _MARKUP_AND_FIGURES:
-        text = pattern.sub(replacement, text)
-    text = _SCALED.sub(lambda number: f"{float(number[1]) * _SCALES[number[2].lower()]:.15g}", text)
+    text = _apply(_MARKUP, text)
+    if _DIGIT.search(text):
+        text = _SCALED.sub(lambda found: f"{float(found[1]) * _SCALES[found[2].lower()]:.15g}", _apply(_FIGURES, text))
     # Zero, one, two, first and second stay words where they stand alone, as in "one of my favourites".
     text = alpha2digit(text, "en")
-    for pattern, replacement in _SIGNS_AND_WORDS:
+    if _DIGIT.search(text):
+        text = _apply(_NUMBERS, text)
+    return " ".join(_apply(_WORDS, text).split())
+
+
+def _apply(rules: list[tuple[re.Pattern[str], str]], text: str) -> str:
+    for pattern, replacement in rules:
         text = pattern.sub(replacement, text)
-    return " ".join(_UNSPACED.sub(r" \1 ", text).split())
+    return text
 
 
 def sentences(text: str) -> list[str]:
