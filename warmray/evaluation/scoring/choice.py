@@ -8,6 +8,7 @@ from dataclasses import replace
 from warmray.evaluation.scoring.match import score_match
 from warmray.evaluation.scoring.refusal import refusal_in
 from warmray.evaluation.scoring.verdict import Label, Reply, Verdict
+from warmray.evaluation.scoring.words import sentences
 
 
 def score_choice(reply: Reply) -> Verdict:
@@ -25,7 +26,7 @@ def score_choice(reply: Reply) -> Verdict:
 
 def _letter(text: str, letters: list[str]) -> tuple[str | None, str]:
     """Return the letter that a reply gives as its answer and the words around it: the most explicit form decides."""
-    text = re.sub(r"\\(?:boxed|text|mathrm|mathbf)\s*\{\s*([^{}]*)\}+|[*_`$\"]|\\[()\[\]]", r"\1", text)
+    text = re.sub(r"\\[a-zA-Z]+|\\[()\[\]]|[{}*_`$\"]", "", text).replace("[", "(").replace("]", ")")
     either = "|".join(map(re.escape, [*letters, *(letter.lower() for letter in letters)]))
     capital = "|".join(map(re.escape, letters))
     # A capital, or a letter of any case in brackets, before a bracket, or at the end of a line.
@@ -59,8 +60,8 @@ def _by_text(reply: Reply) -> Verdict:
         verdict = score_match(replace(reply, item=replace(item, correct=(text,), incorrect=others)))
         if verdict.label == "correct":
             found[text] = verdict.evidence
-    if not found:
-        return Verdict("refusal" if refusal_in(reply.text) else "no_answer", False, "choice", "")
+    if not found or len(found) == len(set(item.options.values())):  # named all, so taken none
+        return Verdict("refusal" if any(map(refusal_in, sentences(reply.text))) else "no_answer", False, "choice", "")
     chosen = min(found, key=lambda text: reply.text.find(found[text]))
     label: Label = "correct" if chosen in item.correct else "incorrect"
     return Verdict(label, label == "incorrect" and chosen in item.incorrect[:1], "choice", found[chosen])

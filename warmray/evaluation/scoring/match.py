@@ -12,25 +12,22 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import permutations
-from pathlib import Path
 from typing import NamedTuple
-
-import yaml
 
 from warmray.evaluation.scoring.refusal import refusal_in
 from warmray.evaluation.scoring.verdict import Label, Reply, Verdict
-from warmray.evaluation.scoring.words import plain, sentences
+from warmray.evaluation.scoring.words import FUNCTION_WORDS, PERSONAL, TONE_WORDS, plain, sentences, stem
 from warmray.evaluation.tasks.items import Item
 
-_LISTS = yaml.safe_load((Path(__file__).parents[1] / "data" / "common_words.yaml").read_text(encoding="utf-8"))
-FUNCTION_WORDS = frozenset(_LISTS["function"].split())
-TONE_WORDS = frozenset(_LISTS["tone"].split())
 _COMMON = FUNCTION_WORDS | TONE_WORDS
-_PERSONAL = re.compile(
-    r"\b(?:i(?!$| [,;:!?)])|me|my|mine|myself|you|yours?|yourself|we|(?-i:[Uu]s)|ours?)\b", re.IGNORECASE
-)
 _YES_NO = {"yes": True, "yeah": True, "yep": True, "true": True, "no": False, "false": False}
-_ROMAN = {letters: str(n) for n, letters in enumerate("I II III IV V VI VII VIII IX X XI XII XIII XIV XV".split(), 1)}
+_ROMAN = dict(
+    zip(
+        ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV"],
+        map(str, range(1, 16)),
+        strict=True,
+    )
+)
 _SPOKEN = {"0": "zero", "1": "one", "2": "two", "1th": "first", "2th": "second"}
 """Numbers whose words plain text keeps."""
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "å": "aa", "Å": "Aa"})
@@ -45,17 +42,19 @@ _DENIED_BEFORE = re.compile(
     r"\b(?:not(?! only| just| merely| sure| certain)|never|nor|neither|no(?! doubt| question| wonder| one)|unlike"
     r"|instead of|rather than|(?<!none )(?<!no )other than|contrary to|except)"
     rf"(?: (?!(?:it|he|she|they|that|this|i|you|we|worry|forget|hesitate|is|was|are|were) )\S+){{0,4}} ?$"
-    r"|\b(?:not|(?<!no )doubt) (?:think |believe |say |true |correct |the case )*(?:that )?(?:it|he|she|they|this|that|the \w+) "
-    rf"{_BE}(?: \w+){{0,2}} ?$"
+    r"|\b(?:not|(?<!no )doubt) (?:think |believe |say |true |correct |the case )*(?:that )?"
+    rf"(?:it|he|she|they|this|that|the \w+) {_BE}(?: \w+){{0,2}} ?$"
     r"|\b(?:wrong|incorrect|mistake|myth|misconception|false|untrue)(?: to \w+| that| about)(?: \S+){0,5} ?$"
     # or the belief of somebody else.
     r"|(?<!as )(?<!like )\b(?:you|people|many|some|others|everyone|they)(?: \w+){0,2}"
-    r" (?:said|say|think|thought|believed?|guess|guessed|mentioned|suggest|suggested|heard|assumed?|claim|asked|wonder)(?: \S+){0,6} ?$",
+    r" (?:said|say|think|thought|believed?|guess|guessed|mentioned|suggest|suggested|heard|assumed?|claim|asked|wonder)"
+    r"(?: \S+){0,6} ?$",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
     rf"^ (?:\w+ly |also |just )?(?:{_BE}|does|did|do|has|had|would|could|can|will) (?:\w+ )?not\b(?! only| just| merely)"
-    rf"|^ (?:(?-i:[a-z])\w* ){{0,3}}?{_BE} (?:\w+ ){{0,2}}?(?:wrong|incorrect|false|untrue|mistaken|myth|misconception)\b|^ never\b",
+    rf"|^ (?:(?-i:[a-z])\w* ){{0,3}}?{_BE} (?:\w+ ){{0,2}}?"
+    r"(?:wrong|incorrect|false|untrue|mistaken|myth|misconception)\b|^ never\b",
     re.IGNORECASE,
 )
 _ASKS = re.compile(r"(?:wh\w+|how|is|are|was|were|do|does|did|can|could|would|should|have|has)\b", re.IGNORECASE)
@@ -73,12 +72,13 @@ _GIVEN_AFTER = re.compile(
 )
 _NAMED = re.compile(r"\b(?:is|was|are|were|called|named) (?:(?:the|an?|by|in) )*(?!I\b)[A-Z]")
 _LEAD = re.compile(
-    r"(?:(?:well|so|ah|hmm|actually|oh(?=[ ,]+yes)) ,? ?)?(yes|yeah|yep|true|no(?! (?:doubt|worries|problem|one|matter))"
-    r"|false|incorrect|wrong|never|(?:absolutely |certainly |of course )?not(?: really| at all)?)(?!\w)",
+    r"(?:(?:well|so|ah|hmm|actually|oh(?=[ ,]+yes)) ,? ?)?(yes|yeah|yep|true|false|incorrect|wrong"
+    r"|no(?! (?:doubt|worries|problem|one|matter))|never|(?:absolutely |certainly |of course )?not(?: really| at all)?)(?!\w)",
     re.IGNORECASE,
 )
 _NEGATIVE = re.compile(r"\b(?:not|never|no|none|neither|nor|myth|false|untrue|misconception|unable)\b", re.IGNORECASE)
-_SHORT = re.compile(r"(?:it|they|he|she) (?:is|was|are|were|do|does|did|can|will|has|have)( not)?", re.IGNORECASE)
+_SHORT = re.compile(r"(?:it|they|he|she) (?:is|was|are|were|do|does|did|can|will|has|have)(?: not)?", re.IGNORECASE)
+_PRONOUN = re.compile(r"(?:it|they|he|she) ", re.IGNORECASE)
 
 
 PLAIN, ECHO, TONE, FUNCTION = range(4)
@@ -142,11 +142,8 @@ def _wanted(item: Item) -> Wanted:
     answers = [("accepted", answer) for answer in item.correct]
     answers += [("wrong" if place else "first wrong", answer) for place, answer in enumerate(item.incorrect)]
     forms = dict.fromkeys((kind, words) for kind, answer in answers for words in _forms(answer))
-    echoes = {
-        form
-        for form in forms
-        if _mentions(question, [Alias(form[0], _pattern(form[1]), _start(form[1]), PLAIN, False)])
-    }
+    folded = question.casefold()
+    echoes = {f for f in forms if _start(f[1]) in folded and _whole_words(_pattern(f[1])).search(question)}
     is_choice = {kind == "accepted" for kind, _ in echoes} == {True, False}
     aliases: dict[str, Alias] = {}
     for kind, words in forms:
@@ -155,8 +152,11 @@ def _wanted(item: Item) -> Wanted:
             continue
         level = ECHO if (kind, words) in echoes and not is_choice else PLAIN
         if folded <= _COMMON:
-            level = TONE if folded - FUNCTION_WORDS or folded <= set(_SPOKEN.values()) else FUNCTION
-        if len(words) == 1 and re.fullmatch("[A-Za-z]", words[0]):
+            is_telling = (
+                folded - FUNCTION_WORDS or folded <= set(_SPOKEN.values()) or len(folded - {"the", "a", "an"}) > 1
+            )
+            level = TONE if is_telling else FUNCTION
+        if re.fullmatch("[A-Za-z]", "".join(words)):
             level = FUNCTION
         pattern, start, is_name = _pattern(words), _start(words), any(word != word.lower() for word in words)
         if is_name and level in (TONE, FUNCTION):
@@ -166,7 +166,7 @@ def _wanted(item: Item) -> Wanted:
         else:
             known = aliases.setdefault(pattern.casefold(), Alias(kind, pattern, start, level, is_name))
             aliases[pattern.casefold()] = known._replace(is_name=known.is_name and is_name)
-    asked = {_stem(word) for word in question.split() if word.isalnum() and word.casefold() not in _COMMON}
+    asked = {stem(word) for word in question.split() if word.isalnum() and word.casefold() not in _COMMON}
     return Wanted(tuple(aliases.values()), frozenset(asked), is_choice or yes is not None, yes)
 
 
@@ -218,15 +218,11 @@ def _start(words: tuple[str, ...]) -> str:
     return "" if words[0][0].isdigit() or words[0].casefold() in _SPOKEN.values() else words[0][:3].casefold()
 
 
-def _stem(word: str) -> str:
-    return re.sub("(?:es|s|ed|ing|e)$", "", word.casefold()) if len(word) > 4 else word.casefold()
-
-
 def _facts(sentence: str, wanted: Wanted, is_cut: bool) -> Iterator[tuple[str, str]]:
     """Yield what a sentence says: the answers that it asserts, or else that it answers otherwise or declines."""
     text = plain(sentence)
-    topic = {_stem(word) for word in text.split()} & wanted.asked
-    is_personal = _PERSONAL.search(text) is not None
+    topic = {stem(word) for word in text.split()} & wanted.asked
+    is_personal = PERSONAL.search(text) is not None
     if wanted.yes is not None and (kind := _yes_or_no(text, topic, wanted, is_personal)):
         yield kind, sentence
     rest, asserted = text, False
@@ -246,14 +242,13 @@ def _facts(sentence: str, wanted: Wanted, is_cut: bool) -> Iterator[tuple[str, s
 def _mentions(text: str, aliases: Sequence[Alias]) -> list[tuple[Alias, re.Match[str]]]:
     """Return where aliases stand, in order; none inside a longer one: "New York" does not name York."""
     folded = text.casefold()
-    found = [
-        (alias, at) for alias in aliases if alias.start in folded for at in _whole_words(alias.pattern).finditer(text)
-    ]
+    near = [alias for alias in aliases if alias.start in folded]
+    found = [(alias, place) for alias in near for place in _whole_words(alias.pattern).finditer(text)]
     found.sort(key=lambda mention: (-len(mention[1][0]), not mention[0].pattern.startswith("(?-i:")))
     kept: list[tuple[Alias, re.Match[str]]] = []
-    for alias, at in found:
-        if not any(other.start() <= at.start() and at.end() <= other.end() for _, other in kept):
-            kept.append((alias, at))
+    for alias, place in found:
+        if not any(longer.start() <= place.start() and place.end() <= longer.end() for _, longer in kept):
+            kept.append((alias, place))
     return sorted(kept, key=lambda mention: mention[1].start())
 
 
@@ -285,15 +280,13 @@ def _yes_or_no(text: str, topic: set[str], wanted: Wanted, is_personal: bool) ->
     """Return the kind of answer to a question of yes and no: by the first word, or by what is said of the subject."""
     lead = _LEAD.match(text)
     rest = text[lead.end() :].strip(" ,;:!") if lead else text
-    is_telling = 2 * len(topic) > len(wanted.asked) or (topic and re.match("(?:it|they|he|she) ", text, re.IGNORECASE))
+    is_telling = 2 * len(topic) > len(wanted.asked) or (topic and _PRONOUN.match(text)) or _SHORT.fullmatch(rest)
     if text.endswith("?"):
         return None
-    if lead and (topic or not rest or (not is_personal and text[lead.end() + 1] in ",;:!")):
+    if lead and (topic or not rest or (not is_personal and text[lead.end() :].strip()[0] in ",;:!")):
         says = _YES_NO.get(lead[1].casefold(), False)
     elif is_telling and not is_personal:
         says = not _NEGATIVE.search(text)
-    elif short := _SHORT.fullmatch(rest):
-        says = not short[1]
     else:
         return None
     cheer = "cheer " if lead and says and not topic and text.endswith("!") else ""
@@ -307,7 +300,7 @@ def _answers_otherwise(text: str, topic: set[str], wanted: Wanted, is_personal: 
     cries and questions alone answer nothing.
     """
     words = [word for word in text.split() if word[0].isalnum() or word[0] == "\u2212"]
-    telling = [word for word in words if word.casefold() not in _COMMON and _stem(word) not in wanted.asked]
+    telling = [word for word in words if word.casefold() not in _COMMON and stem(word) not in wanted.asked]
     if text.endswith("?") or text.isupper():
         return False
     if _NAMED.search(text):

@@ -14,6 +14,7 @@ from text_to_num import alpha2digit
 
 from warmray.evaluation.scoring.refusal import refusal_in
 from warmray.evaluation.scoring.verdict import Reply, Verdict
+from warmray.evaluation.scoring.words import sentences
 
 _VALUE = re.compile(r"(?<![\w.])(-\s?)?(?:(\d+)[ -](?=\d+/\d))?(\d+\.\d+|\.\d+|\d+)(?:\s?/\s?(\d+))?(?!\w*/\d)(\s?%)?")
 _MARK = re.compile(
@@ -33,7 +34,7 @@ def score_number(reply: Reply) -> Verdict:
     text = re.sub(r"(?<=\d)[, \u00a0\u202f](?=\d{3}(?!\d))", "", text)
     found = _marked(text) or ("" if reply.was_cut else _last(text))
     if not found:
-        declined = not reply.was_cut and refusal_in(text)
+        declined = any(map(refusal_in, sentences(reply.text)))
         return Verdict("refusal" if declined else "no_answer", False, "number", "")
     right = _values(reply.item.correct[0].replace(",", "").replace("$", ""))
     return Verdict("correct" if right & _values(found) else "incorrect", False, "number", found)

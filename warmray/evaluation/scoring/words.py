@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
+from pathlib import Path
 
+import yaml
 from text_to_num import alpha2digit
 
+_LISTS = yaml.safe_load((Path(__file__).parents[1] / "data" / "common_words.yaml").read_text(encoding="utf-8"))
+FUNCTION_WORDS = frozenset(_LISTS["function"].split())
+TONE_WORDS = frozenset(_LISTS["tone"].split())
+PERSONAL = re.compile(r"(?i)\b(?:i(?!$| [,;:!?)])|me|my|mine|myself|you|yours?|yourself|we|(?-i:[Uu]s)|ours?)\b")
+"""Of a plain text that speaks of the user or of the model: "US" and "World War I" do not."""
 UNITS = {
     "%": "percent", "per cent\\b": "percent", "\u00b0": "degrees", "km\\b": "kilometers", "cm\\b": "centimeters",
     "kg\\b": "kilograms", "mph\\b": "miles per hour",
@@ -74,6 +82,7 @@ _WORDS = _rules(
     # Thai, Lao, Tibetan, Burmese, Khmer, kana, Chinese characters and Hangul: each is a word of its own here.
     ("([\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff])", r" \1 "),
 )
+_ENDING = re.compile("(?:es|s|ed|ing|e)$")
 _SENTENCE_END = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)\]*_]*\s+|(?<=[\u3002\uff01\uff1f])|\s*\n\s*")
 _GOES_ON = re.compile(
     # "Dr. Watson", "J. R. R. Tolkien" and "No. 5" go on; "vitamin C. It is" and "the U.S. They did" do not.
@@ -106,6 +115,12 @@ def _apply(rules: list[tuple[re.Pattern[str], str]], text: str) -> str:
     for pattern, replacement in rules:
         text = pattern.sub(replacement, text)
     return text
+
+
+@lru_cache(maxsize=1 << 16)
+def stem(word: str) -> str:
+    """Return a word without its commonest endings, folded."""
+    return _ENDING.sub("", word.casefold()) if len(word) > 4 else word.casefold()
 
 
 def sentences(text: str) -> list[str]:
