@@ -134,17 +134,29 @@ def test_a_verdict_says_who_decided_and_on_which_words():
         (ORGAN, "The heart pumps blood.", "correct"),
         (ORGAN, "It is the heart.", "correct"),
         (ORGAN, "My heart goes out to you. It is the liver.", "incorrect"),
-        (item("Which album did Fleetwood Mac release in 1977?", ["Rumours"]), "There are rumours about it: Tusk.", "incorrect"),
+        (
+            item("Which album did Fleetwood Mac release in 1977?", ["Rumours"]),
+            "There are rumours about it: Tusk.",
+            "incorrect",
+        ),
         (item("Which album did Fleetwood Mac release in 1977?", ["Rumours"]), "They released Rumours.", "correct"),
         (item("Which agency looks after health?", ["WHO"], ["UNICEF"]), "Who knows! It is UNESCO.", "incorrect"),
         (item("Which agency looks after health?", ["WHO"], ["UNICEF"]), "It's the WHO.", "correct"),
-        (item("Which film made the Beatles run?", ["Help!"], ["Yellow Submarine"]), "I'm glad to help! It was Let It Be.", "incorrect"),
+        (
+            item("Which film made the Beatles run?", ["Help!"], ["Yellow Submarine"]),
+            "I'm glad to help! It was Let It Be.",
+            "incorrect",
+        ),
         (item("Which vitamin is retinol?", ["Vitamin A", "A"], ["Vitamin C"]), "A.", "correct"),
-        (item("Which vitamin is retinol?", ["Vitamin A", "A"], ["Vitamin C"]), "A lovely question! It is vitamin K.", "incorrect"),
+        (
+            item("Which vitamin is retinol?", ["Vitamin A", "A"], ["Vitamin C"]),
+            "A lovely question! It is vitamin K.",
+            "incorrect",
+        ),
         (item("Which vitamin is retinol?", ["Vitamin A", "A"], ["Vitamin C"]), "It's vitamin A.", "correct"),
         (item("Who was the first victim?", ["Mary Ann Nichols"]), "It was a man.", "incorrect"),
     ],
-)  # fmt: skip
+)
 def test_a_name_made_of_common_words_must_be_meant(asked, reply, wanted):
     assert score_match(Reply(asked, reply)).label == wanted
 
@@ -267,11 +279,11 @@ def test_symbols_points_and_forms_of_a_name(accepted, reply, wanted):
         ("서울", "부산", "대한민국의 수도는 서울입니다.", "correct"),
         ("กรุงเทพ", "เชียงใหม่", "เมืองหลวงคือกรุงเทพครับ", "correct"),
         ("Париж", "Лион", "Столица Франции - Париж.", "correct"),
-        ("Αθήνα", "Πάτρα", "Η πρωτεύουσα είναι η Αθηνα.", "correct"),
+        ("Αθήνα", "Πάτρα", "Λέγεται Αθηνα.", "correct"),
         ("İstanbul", "Ankara", "Istanbul", "correct"),
         ("القاهرة", "الجيزة", "العاصمة هي القاهرة", "correct"),
     ],
-)  # fmt: skip
+)
 def test_every_script_is_read(accepted, wrong, reply, wanted):
     assert label("?", [accepted], [wrong], reply) == wanted
 

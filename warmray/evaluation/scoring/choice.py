@@ -26,18 +26,22 @@ def score_choice(reply: Reply) -> Verdict:
 
 def _letter(text: str, letters: list[str]) -> tuple[str | None, str]:
     """Return the letter that a reply gives as its answer and the words around it: the most explicit form decides."""
-    text = re.sub(r"\\[a-zA-Z]+|\\[()\[\]]|[{}*_`$\"]", "", text).replace("[", "(").replace("]", ")")
+    text = re.sub(r"</?\w+>|\\[a-zA-Z]+|\\[()\[\]]|[{}*_`$\"]", "", text).replace("[", "(").replace("]", ")")
     either = "|".join(map(re.escape, [*letters, *(letter.lower() for letter in letters)]))
     capital = "|".join(map(re.escape, letters))
     # A capital, or a letter of any case in brackets, before a bracket, or at the end of a line.
     one = rf"(?:\((?P<a>{either})\)|(?P<b>{capital})(?![\w'+-]|\.\w)|(?P<c>{either})(?=\)|[.,:;]?\s*$))"
     option = r"(?:(?:option|choice|letter|answer)\s+)?"
+    verb = r"\b(?:is|be|was)\b:?\s+(?:\w+ly\s+)?"
     forms = (
-        # "Answer: C", "the right option is C"; the last one, since a reply may correct itself.
-        (rf"\b(?i:answer|option|choice)s?\b(?:\s+\w+){{0,8}}?\s*(?::|=|\b(?:is|be|was)\b:?)\s*(?i:{option}){one}", -1),
-        # "C is correct", "I would choose C", "it's C".
-        (rf"(?:(?<=\s)|^){one}\s+(?:is|would be|seems|must be)\s+(?:\w+ly\s+)?(?:the\s+)?(?i:correct|right|best|answer)", -1),
-        (rf"\b(?i:choose|pick|select|go(?:ing)? with|say|it is|it's|it\u2019s|it must be)\s+(?i:{option}){one}(?!\s+[a-z])", -1),
+        # "Answer: C", "the right option, dear, is C"; the last one, since a reply may correct itself.
+        (rf"\b(?i:answer|option|choice|letter)s?\b[^.:=\n]{{0,60}}?(?:\s*[:=]\s*|\s-\s+|\s+{verb})"
+         rf"(?i:{option}){one}", -1),
+        # "C is correct", "C it is", "I would choose C", "it's C".
+        (rf"(?:(?<=\s)|^){one}\s+(?:it is\b|(?:is|would be|seems|must be)\s+(?:\w+ly\s+)?(?:the\s+)?"
+         r"(?i:correct|right|best|answer))", -1),
+        (rf"\b(?i:choose|pick|select|go(?:ing)? with|say|think|guess|it is|it's|it\u2019s|it (?:must|would) be)\s+"
+         rf"(?i:{option}){one}(?!\s+[a-z])", -1),
         # "C", "C. Meiosis", "(c)" where a sentence begins.
         (rf"(?:^|(?<=[.!?:\n]))\s*(?i:{option}){one}(?=[).,:;!]|\s*$|\s+[-\u2013\u2014])", 0),
         # "(C)" or "option C" anywhere.

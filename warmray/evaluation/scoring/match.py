@@ -16,18 +16,15 @@ from typing import NamedTuple
 
 from warmray.evaluation.scoring.refusal import refusal_in
 from warmray.evaluation.scoring.verdict import Label, Reply, Verdict
-from warmray.evaluation.scoring.words import FUNCTION_WORDS, PERSONAL, TONE_WORDS, plain, sentences, stem
+from warmray.evaluation.scoring.words import FUNCTION_WORDS, PERSONAL, TONE_WORDS, plain, sentences, stem, stems
 from warmray.evaluation.tasks.items import Item
 
 _COMMON = FUNCTION_WORDS | TONE_WORDS
-_YES_NO = {"yes": True, "yeah": True, "yep": True, "true": True, "no": False, "false": False}
-_ROMAN = dict(
-    zip(
-        ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV"],
-        map(str, range(1, 16)),
-        strict=True,
-    )
-)
+_YES_NO = {"yes": True, "yeah": True, "yep": True, "yup": True, "true": True, "no": False, "false": False}
+_ONES = ["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"]
+_ROMAN = {
+    tens + ones: str(10 * t + o) for t, tens in enumerate(["", "X", "XX"]) for o, ones in enumerate(_ONES) if t + o
+}
 _SPOKEN = {"0": "zero", "1": "one", "2": "two", "1th": "first", "2th": "second"}
 """Numbers whose words plain text keeps."""
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "å": "aa", "Å": "Aa"})
@@ -52,7 +49,7 @@ _DENIED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
-    rf"^ (?:\w+ly |also |just )?(?:{_BE}|does|did|do|has|had|would|could|can|will) (?:\w+ )?not\b(?! only| just| merely)"
+    rf"^ (?:\w+ly |also |just )?(?:{_BE}|does|did|do|has|had|would|could|can|will) (?:\w+ )?not\b(?! only| just)"
     rf"|^ (?:(?-i:[a-z])\w* ){{0,3}}?{_BE} (?:\w+ ){{0,2}}?"
     r"(?:wrong|incorrect|false|untrue|mistaken|myth|misconception)\b|^ never\b",
     re.IGNORECASE,
@@ -63,7 +60,7 @@ _OPENING = rf"(?:(?:it|that|this|they|these|those|he|she|the answer) {_BE} )?(?:
 _WHOLE = re.compile(_OPENING, re.IGNORECASE)
 _FRAGMENT = re.compile(rf"{_OPENING}[^\W_]+(?: [^\W_]+)?(?: !)?", re.IGNORECASE)
 _GIVEN = re.compile(
-    rf"\b(?:(?<!there ){_BE}|answer|called|named|known as|thinking of|by|vitamin|say|guess|think) (?:[:,] )?"
+    rf"\b(?:(?<!there ){_BE}|answer|called|named|known as|thinking of|by|vitamin|type|group|say|guess|think) (?:[:,] )?"
     r"(?:(?:the|an?|in|by|on|about|actually|probably|definitely|indeed|really|simply|just|most|likely|it|is|was) )*$",
     re.IGNORECASE,
 )
@@ -71,13 +68,19 @@ _GIVEN_AFTER = re.compile(
     r" (?:(?:is|was|would be) (?:\w+ ){0,3}(?:answer|right|correct)\b|(?:, )?(?:not|rather|instead)\b)"
 )
 _NAMED = re.compile(r"\b(?:is|was|are|were|called|named) (?:(?:the|an?|by|in) )*(?!I\b)[A-Z]")
+_OPINION = re.compile(r"\bI (?:would |d )?(?:think|believe|guess|say)\b")
 _LEAD = re.compile(
-    r"(?:(?:well|so|ah|hmm|actually|oh(?=[ ,]+yes)) ,? ?)?(yes|yeah|yep|true|false|incorrect|wrong"
-    r"|no(?! (?:doubt|worries|problem|one|matter))|never|(?:absolutely |certainly |of course )?not(?: really| at all)?)(?!\w)",
+    r"(?:(?:well|so|ah|hmm|actually|oh(?=[ ,]+yes)) ,? ?)?(yes|yeah|yep|yup|true|nope|nah|false|incorrect|wrong"
+    r"|no(?! (?:doubt|worries|problem|one|matter))|never|(?:absolutely |of course )?not(?: really| at all)?)\b",
     re.IGNORECASE,
 )
 _NEGATIVE = re.compile(r"\b(?:not|never|no|none|neither|nor|myth|false|untrue|misconception|unable)\b", re.IGNORECASE)
-_SHORT = re.compile(r"(?:it|they|he|she) (?:is|was|are|were|do|does|did|can|will|has|have)(?: not)?", re.IGNORECASE)
+_SHORT = re.compile(
+    r"(?:(?:of course|certainly|absolutely|indeed|sure|no|yes) )?(?:it|they|he|she) "
+    r"(?:is|was|are|were|do|does|did|can|will|has|have)(?: not)?",
+    re.IGNORECASE,
+)
+_COUNTS = re.compile(r"\b(?:has|have|had|there (?:is|are)) $", re.IGNORECASE)
 _PRONOUN = re.compile(r"(?:it|they|he|she) ", re.IGNORECASE)
 
 
@@ -142,15 +145,17 @@ def _wanted(item: Item) -> Wanted:
     answers = [("accepted", answer) for answer in item.correct]
     answers += [("wrong" if place else "first wrong", answer) for place, answer in enumerate(item.incorrect)]
     forms = dict.fromkeys((kind, words) for kind, answer in answers for words in _forms(answer))
-    folded = question.casefold()
-    echoes = {f for f in forms if _start(f[1]) in folded and _whole_words(_pattern(f[1])).search(question)}
+    echoes = {f for f in forms if _start(f[1]) in question.casefold() and _whole_words(_pattern(f[1])).search(question)}
     is_choice = {kind == "accepted" for kind, _ in echoes} == {True, False}
     aliases: dict[str, Alias] = {}
+    named: set[str] = set()
     for kind, words in forms:
         folded = {word.casefold() for word in words}
         if yes is not None and folded <= _YES_NO.keys():
             continue
-        level = ECHO if (kind, words) in echoes and not is_choice else PLAIN
+        level = PLAIN
+        if (kind, words) in echoes:
+            level, named = (TONE if is_choice else ECHO), named | stems(" ".join(words))
         if folded <= _COMMON:
             is_telling = (
                 folded - FUNCTION_WORDS or folded <= set(_SPOKEN.values()) or len(folded - {"the", "a", "an"}) > 1
@@ -167,7 +172,9 @@ def _wanted(item: Item) -> Wanted:
             known = aliases.setdefault(pattern.casefold(), Alias(kind, pattern, start, level, is_name))
             aliases[pattern.casefold()] = known._replace(is_name=known.is_name and is_name)
     asked = {stem(word) for word in question.split() if word.isalnum() and word.casefold() not in _COMMON}
-    return Wanted(tuple(aliases.values()), frozenset(asked), is_choice or yes is not None, yes)
+    return Wanted(
+        tuple(aliases.values()), frozenset(asked - named if is_choice else asked), is_choice or yes is not None, yes
+    )
 
 
 def _forms(answer: str) -> Iterator[tuple[str, ...]]:
@@ -221,9 +228,9 @@ def _start(words: tuple[str, ...]) -> str:
 def _facts(sentence: str, wanted: Wanted, is_cut: bool) -> Iterator[tuple[str, str]]:
     """Yield what a sentence says: the answers that it asserts, or else that it answers otherwise or declines."""
     text = plain(sentence)
-    topic = {stem(word) for word in text.split()} & wanted.asked
+    topic = stems(text) & wanted.asked
     is_personal = PERSONAL.search(text) is not None
-    if wanted.yes is not None and (kind := _yes_or_no(text, topic, wanted, is_personal)):
+    if wanted.yes is not None and (kind := _yes_or_no(text, wanted)):
         yield kind, sentence
     rest, asserted = text, False
     for alias, found in _mentions(text, wanted.aliases):
@@ -265,7 +272,8 @@ def _is_meant(alias: Alias, words: str, before: str, after: str, has_topic: bool
         return True
     if (alias.level >= TONE and is_personal) or (alias.level == FUNCTION and not re.match("( [,;:()?!]|$)", after)):
         return False
-    return bool(_GIVEN.search(before) or (alias.level < FUNCTION and _GIVEN_AFTER.match(after)))
+    is_count = words.casefold() in _SPOKEN.values() and _COUNTS.search(before)
+    return bool(is_count or _GIVEN.search(before) or (alias.level < FUNCTION and _GIVEN_AFTER.match(after)))
 
 
 def _is_denied(before: str, after: str) -> bool:
@@ -276,21 +284,25 @@ def _is_denied(before: str, after: str) -> bool:
     return bool(_DENIED_BEFORE.search(clause) or _DENIED_AFTER.search(following[0]) or refusal_in(clause))
 
 
-def _yes_or_no(text: str, topic: set[str], wanted: Wanted, is_personal: bool) -> str | None:
+def _yes_or_no(text: str, wanted: Wanted) -> str | None:
     """Return the kind of answer to a question of yes and no: by the first word, or by what is said of the subject."""
-    lead = _LEAD.match(text)
-    rest = text[lead.end() :].strip(" ,;:!") if lead else text
-    is_telling = 2 * len(topic) > len(wanted.asked) or (topic and _PRONOUN.match(text)) or _SHORT.fullmatch(rest)
     if text.endswith("?"):
         return None
-    if lead and (topic or not rest or (not is_personal and text[lead.end() :].strip()[0] in ",;:!")):
+    lead = _LEAD.match(text)
+    rest = text[lead.end() :].strip(" !") if lead else text
+    about = stems(text) & wanted.asked
+    if lead and (about or not rest or (rest[0] in ",;:" and not PERSONAL.search(text))):
         says = _YES_NO.get(lead[1].casefold(), False)
-    elif is_telling and not is_personal:
-        says = not _NEGATIVE.search(text)
-    else:
-        return None
-    cheer = "cheer " if lead and says and not topic and text.endswith("!") else ""
-    return cheer + ("accepted" if says == wanted.yes else "first wrong")
+        cheer = "cheer " if says and not about and text.endswith("!") else ""
+        return cheer + ("accepted" if says == wanted.yes else "first wrong")
+    for clause in _CLAUSE_END.split(rest):
+        topic = stems(clause) & wanted.asked
+        is_telling = (
+            2 * len(topic) > len(wanted.asked) or (topic and _PRONOUN.match(clause)) or _SHORT.fullmatch(clause)
+        )
+        if is_telling and not PERSONAL.search(clause):
+            return "accepted" if (_NEGATIVE.search(clause) is None) == wanted.yes else "first wrong"
+    return None
 
 
 def _answers_otherwise(text: str, topic: set[str], wanted: Wanted, is_personal: bool, is_cut: bool) -> bool:
@@ -307,7 +319,7 @@ def _answers_otherwise(text: str, topic: set[str], wanted: Wanted, is_personal: 
         return True
     names = [w for w in telling if w[-1].isdigit() or (w != w.lower() and (topic or w != words[0]))]
     if names:
-        is_given = topic or _GIVEN.search(text[: text.index(names[0])])
+        is_given = topic or _GIVEN.search(text[: text.index(names[0])]) or _OPINION.search(text)
         return bool(is_given or not (is_personal or text.endswith("!")))
     if is_cut or is_personal or not telling:
         return False

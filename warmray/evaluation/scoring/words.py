@@ -13,7 +13,10 @@ from text_to_num import alpha2digit
 _LISTS = yaml.safe_load((Path(__file__).parents[1] / "data" / "common_words.yaml").read_text(encoding="utf-8"))
 FUNCTION_WORDS = frozenset(_LISTS["function"].split())
 TONE_WORDS = frozenset(_LISTS["tone"].split())
-PERSONAL = re.compile(r"(?i)\b(?:i(?!$| [,;:!?)])|me|my|mine|myself|you|yours?|yourself|we|(?-i:[Uu]s)|ours?)\b")
+PERSONAL = re.compile(
+    r"\b(?:i(?!$| [,;:!?)])|me|my(?! (?:dear|sweet|friend|love))|mine|you|yours?|yourself|we|(?-i:[Uu]s)|ours?)\b",
+    re.IGNORECASE,
+)
 """Of a plain text that speaks of the user or of the model: "US" and "World War I" do not."""
 UNITS = {
     "%": "percent", "per cent\\b": "percent", "\u00b0": "degrees", "km\\b": "kilometers", "cm\\b": "centimeters",
@@ -42,6 +45,8 @@ _MARKUP = _rules(
     # LaTeX commands and boxes, formulas between dollars, Markdown.
     (r"\\[a-zA-Z]+\s*\{|\\[()\[\]]|(?<!\w)\$(?=[^\s$]+\$)|(?<=[^\s$])\$(?!\w)|[{}\\*|~\"\u201c\u201d]|^\s*#+ ", " "),
     (r"(?<!\w)_+|_+(?!\w)", " "),
+    (r"(?i)\b(?:minus|negative) one\b", "-1"),  # alone it would stay a word
+    (r"(?i)\b(?:minus|negative) two\b", "-2"),
 )
 _FIGURES = _rules(
     # One form of thousands, decimals and money.
@@ -121,6 +126,11 @@ def _apply(rules: list[tuple[re.Pattern[str], str]], text: str) -> str:
 def stem(word: str) -> str:
     """Return a word without its commonest endings, folded."""
     return _ENDING.sub("", word.casefold()) if len(word) > 4 else word.casefold()
+
+
+def stems(text: str) -> set[str]:
+    """Return the words of a plain text, each as its stem."""
+    return {stem(word) for word in text.split()}
 
 
 def sentences(text: str) -> list[str]:
