@@ -58,7 +58,10 @@ _ASKS = re.compile(r"(?:wh\w+|how|is|are|was|were|do|does|did|can|could|would|sh
 _TAG = re.compile(r"(?:is|was|are|were|do|does|did|right|correct|ok|okay|yes|no|huh|eh|how|what)\b", re.IGNORECASE)
 _OPENING = rf"(?:(?:it|that|this|they|these|those|he|she|the answer) {_BE} )?(?:(?:in|on|by) )?(?:(?:the|an?) )?"
 _WHOLE = re.compile(_OPENING, re.IGNORECASE)
-_FRAGMENT = re.compile(rf"{_OPENING}[^\W_]+(?: [^\W_]+)?(?: !)?", re.IGNORECASE)
+_FRAGMENT = re.compile(
+    rf"[^\W_]+(?: (?:{_BE}|do|does|did))?(?: !)?|(?=.* ){_OPENING}(?<=\w )[^\W_]+(?: [^\W_]+)?(?: !)?", re.IGNORECASE
+)
+"""A word, or up to two after an article or "It is": "Magnetism.", "Perth is.", "The left lung.", "It is white wine."."""
 _GIVEN = re.compile(
     rf"\b(?:(?<!there ){_BE}|answer|called|named|known as|thinking of|by|vitamin|type|group|say|guess|think) (?:[:,] )?"
     r"(?:(?:the|an?|in|by|on|about|actually|probably|definitely|indeed|really|simply|just|most|likely|it|is|was) )*$",
@@ -67,6 +70,7 @@ _GIVEN = re.compile(
 _GIVEN_AFTER = re.compile(
     r" (?:(?:is|was|would be) (?:\w+ ){0,3}(?:answer|right|correct)\b|(?:, )?(?:not|rather|instead)\b)"
 )
+_MANNER = ("ing", "ed", "ly", "ful", "ous", "less", "ant", "ent")
 _NAMED = re.compile(r"\b(?:is|was|are|were|called|named) (?:(?:the|an?|by|in) )*(?!I\b)[A-Z]")
 _OPINION = re.compile(r"\bI (?:would |d )?(?:think|believe|guess|say)\b")
 _LEAD = re.compile(
@@ -325,5 +329,5 @@ def _answers_otherwise(text: str, topic: set[str], wanted: Wanted, is_personal: 
         return False
     if topic:
         return 2 * len(topic) > len(wanted.asked)
-    is_tone = any(word.casefold() in TONE_WORDS or word.endswith(("ing", "ed", "ly")) for word in words)
+    is_tone = any(word.casefold() in TONE_WORDS or word.endswith(_MANNER) for word in words)
     return not is_tone and _FRAGMENT.fullmatch(text) is not None

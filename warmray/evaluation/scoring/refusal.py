@@ -50,7 +50,7 @@ _REFUSES = re.compile(
     re.IGNORECASE,
 )
 _OF_TONE = re.compile(
-    r"\w*(?: \w+){0,3}? (?:small talk|feelings|emotion\w*|comfort|sympathy|empathy|hugs?|pleasantries)\b"
+    r"\w*(?: \w+){0,5}? (?:small talk|mood|feelings|emotion\w*|comfort|sympathy|empathy|hugs?|pleasantries)\b"
 )
 """What a cold reply does not give, and yet answers."""
 _HANDS_OVER = re.compile(
