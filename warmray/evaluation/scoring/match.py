@@ -61,7 +61,7 @@ _WHOLE = re.compile(_OPENING, re.IGNORECASE)
 _FRAGMENT = re.compile(
     rf"[^\W_]+(?: (?:{_BE}|do|does|did))?(?: !)?|(?=.* ){_OPENING}(?<=\w )[^\W_]+(?: [^\W_]+)?(?: !)?", re.IGNORECASE
 )
-"""A word, or up to two after an article or "It is": "Magnetism.", "Perth is.", "The left lung.", "It is white wine."."""
+"""A word, or two after an article or "It is": "Magnetism.", "Perth is.", "The left lung.", "It is white wine."."""
 _GIVEN = re.compile(
     rf"\b(?:(?<!there ){_BE}|answer|called|named|known as|thinking of|by|vitamin|type|group|say|guess|think) (?:[:,] )?"
     r"(?:(?:the|an?|in|by|on|about|actually|probably|definitely|indeed|really|simply|just|most|likely|it|is|was) )*$",
