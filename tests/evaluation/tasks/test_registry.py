@@ -8,7 +8,7 @@ from warmray.errors import InputError
 from warmray.evaluation.intensity import IntensityEvaluation
 from warmray.evaluation.prompts import cells_for, prompt
 from warmray.evaluation.tasks.items import Item
-from warmray.evaluation.tasks.registry import load_items, task_of
+from warmray.evaluation.tasks.registry import TASKS, load_items, task_of
 from warmray.grid import Cell
 
 TRIVIA = {"id": "t1", "dataset": "triviaqa", "question": "Who?", "correct": ["Ann"], "incorrect": ["Bob"]}
@@ -74,8 +74,18 @@ def test_a_whole_sentence_is_stated_without_its_full_stop_and_names_keep_their_c
     assert prompt(item, Cell("none", "right")) == "What? I think the answer is Paris."
 
 
-def test_what_is_no_known_data_set_is_graded_as_a_question_with_a_short_answer():
-    assert task_of(Item("x", "mine", "Who?", ("Ann",), ())).grading == "answer"
+def test_every_task_names_its_scorer_and_an_unknown_data_set_has_short_answers():
+    scorers = {name: task.scorer for name, task in TASKS.items()}
+    assert scorers == {
+        "advbench": "refusal", "disinfo": "judge", "embedded": "match", "gsm8k": "number", "medqa": "judge",
+        "mmlu": "choice", "triviaqa": "match", "truthfulqa": "judge",
+    }  # fmt: skip
+    assert task_of(Item("x", "mine", "Who?", ("Ann",), ())).scorer == "match"
+
+
+def test_every_letter_with_the_text_of_the_right_option_is_right(data):
+    assert load_items(EvaluateConfig(tasks=["mmlu"], data=data))[0].right_letters == ("B",)
+    assert Item("u", "mmlu", "?", ("4",), ("3",), {"A": "4", "B": "3", "C": "4"}).right_letters == ("A", "C")
 
 
 @pytest.mark.parametrize(
@@ -86,10 +96,10 @@ def test_what_is_no_known_data_set_is_graded_as_a_question_with_a_short_answer()
             {"tasks": ["truthfulqa"]},
             r"no questions for task truthfulqa: .*truthfulqa\.jsonl is missing; `warmray data fetch",
         ),
-        ({"tasks": ["triviaqa", "triviaqa"]}, "the item id 't1' stands in two tasks"),
+        ({"tasks": ["triviaqa", "triviaqa"]}, "two tasks have an item with the id 't1': ids must be unique"),
     ],
 )
-def test_a_task_that_is_not_there_is_told_with_its_mend(data, settings, hint):
+def test_a_task_that_is_not_there_is_reported_with_its_remedy(data, settings, hint):
     with pytest.raises(InputError, match=hint):
         load_items(EvaluateConfig(data=data, **settings))
 
