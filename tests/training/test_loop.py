@@ -23,7 +23,7 @@ from warmray.errors import InputError
 from warmray.models.adapters import AdaptedModel, resolve_adapter, save_at_strength
 from warmray.models.loading import load_model, resolve_model
 from warmray.training.loop import StepReport, TrainingHooks, TrainingTask, run_training
-from warmray.training.state import STATE_NAME, CorruptStateError, check_state
+from warmray.training.state import STATE_NAME, CorruptStateError, verify_state
 from warmray.training.tokens import Example
 from warmray.training.zero import deepspeed_settings
 
@@ -253,7 +253,10 @@ def test_a_file_of_deepspeed_settings_wins_over_ours(task_with, alone, tmp_path)
 def test_a_loss_that_is_no_number_stops_every_worker_before_it_changes_a_weight(task_with, tmp_path):
     record = _run(task_with(learning_rate=1e30), 2, tmp_path)
     assert record.error.startswith("the loss is nan at step 2 (epoch 1.00), on conversations: e")
-    assert "lower train.learning_rate (1e+30) or mend these; checkpoints before this step are kept" in record.error
+    assert (
+        "lower train.learning_rate (1e+30) or correct the conversations; checkpoints of earlier steps are kept"
+        in record.error
+    )
     assert [report.step for report in record.reports] == [1]
 
 
@@ -287,7 +290,7 @@ def test_a_resumed_training_ends_as_if_never_stopped_on_as_many_workers_or_not(
 
 def test_a_state_holds_the_trained_weights_only_and_tells_when_it_was_damaged(alone, tiny):
     folder = alone[0] / "state-3"
-    check_state(folder)
+    verify_state(folder)
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert size < sum(path.stat().st_size for path in tiny.folder.glob("*.safetensors"))
     names = load_file(folder / "state-0.safetensors").keys()
@@ -296,10 +299,10 @@ def test_a_state_holds_the_trained_weights_only_and_tells_when_it_was_damaged(al
     shard = folder / "state-0.safetensors"
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(CorruptStateError, match=r"state-0.safetensors changed after it was written"):
-        check_state(folder)
+        verify_state(folder)
     (folder / STATE_NAME).unlink()
-    with pytest.raises(CorruptStateError, match="holds no readable"):
-        check_state(folder)
+    with pytest.raises(CorruptStateError, match="has no readable"):
+        verify_state(folder)
 
 
 def test_rows_shorter_than_conversations_are_refused():

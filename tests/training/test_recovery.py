@@ -145,7 +145,7 @@ def test_a_driver_killed_and_started_again(nodes, tiny_folder, uninterrupted):
     killed.process.wait()
     refused = Training(nodes, tiny_folder, "killed-driver")
     assert (
-        "a training called 'killed-driver' was begun: add --resume to go on with it" in refused.process.communicate()[0]
+        "a training called 'killed-driver' has started: add --resume to continue it" in refused.process.communicate()[0]
     )
     assert refused.process.returncode == 2
     training = Training(nodes, tiny_folder, "killed-driver", "--resume")
@@ -221,4 +221,6 @@ def test_a_name_goes_on_with_the_same_training_only(nodes, tiny_folder, uninterr
     other = Training(nodes, tiny_folder, "uninterrupted", "--resume", learning_rate=0.02)
     output = other.process.communicate()[0]
     assert other.process.returncode == 2
-    assert re.search(r"of another training \(train.learning_rate was 0.01, is 0.02\): set it as it was", output)
+    assert re.search(
+        r"belongs to another training \(train.learning_rate was 0.01, is 0.02\): restore these settings", output
+    )

@@ -136,7 +136,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(uninterru
     home.mkdir()
     resumed = _train(_config(tiny_folder), tiny, _damage_and_fail(home))
     damaged, remarks = (home / "damaged").read_text(), (home / "remarks").read_text()
-    assert f"checkpoint passed over: {damaged}: state-0.safetensors changed" in remarks
+    assert f"damaged checkpoint skipped: {damaged}: state-0.safetensors changed" in remarks
     assert "resumed after step 6" in remarks
     assert _difference(uninterrupted, resumed) <= 1e-6
 
