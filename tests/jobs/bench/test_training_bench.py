@@ -4,7 +4,7 @@ import json
 import pytest
 
 from jobs.bench.bench_result import reason_without_figure
-from jobs.bench.contender_task import make_task, read_workload
+from jobs.bench.contender_task import make_task, read_bench_workload
 from jobs.bench.random_model import make_random_model
 from jobs.bench.training_bench import bench_job, run_contender_alone
 from warmray.config import ModelConfig, load_config
@@ -45,13 +45,13 @@ def test_random_weights_make_a_model_that_has_an_embedding_for_every_token_of_th
 def test_a_bench_takes_as_many_steps_as_asked_or_one_epoch(random_folder, tmp_path):
     config = load_config(overrides=[f"model.source={random_folder}"])
     for asked in (4, 5, 20, 21, 22, 59):
-        assert read_workload(make_task(config, asked, 1, tmp_path)).schedule.total_steps == asked
-    workload = read_workload(make_task(config, None, 1, tmp_path))
+        assert read_bench_workload(make_task(config, asked, 1, tmp_path)).schedule.total_steps == asked
+    workload = read_bench_workload(make_task(config, None, 1, tmp_path))
     assert sum(len(batch) for batch in workload.batches) == len(workload.examples)
 
 
 def test_a_whole_model_is_not_compared(tmp_path):
-    with pytest.raises(InputError, match=r"leave train\.method at `lora`"):
+    with pytest.raises(InputError, match=r"set train\.method to `lora`"):
         make_task(load_config(overrides=["train.method=full"]), 6, 1, tmp_path)
 
 
