@@ -159,11 +159,11 @@ def _run_contenders(bench: EvaluationBench, folder: Path) -> list[Speed]:
 def _timed(name: str, generate: Callable[[Any], int], load: Callable[[], Any] = lambda: None) -> Speed:
     """Time ``load``, then ``generate`` on what it returns; ``generate`` returns the number of tokens."""
     print(f"[warmray] bench: {name}", flush=True)
-    begun = time.monotonic()
+    start = time.monotonic()
     loaded = load()
     started = time.monotonic()
     tokens = generate(loaded)
-    return Speed(name, tokens, started - begun, time.monotonic() - started)
+    return Speed(name, tokens, started - start, time.monotonic() - started)
 
 
 def _our_engine(bench: EvaluationBench, mix_strengths: bool | None = None) -> TransformersEngine:

@@ -39,7 +39,7 @@ class Cores:
     """The cores of the training, and those for other processes: all cores if the training leaves none free."""
 
     training: frozenset[int]
-    beside: frozenset[int]
+    others: frozenset[int]
 
     @classmethod
     def for_threads(cls, threads: int) -> Cores:

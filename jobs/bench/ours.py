@@ -24,7 +24,7 @@ def run_ours(task: BenchTask) -> Run:
     config, workload, cores = task.config, read_bench_workload(task), Cores.for_threads(task.threads)
 
     # Pin this process first: Ray's own processes inherit its cores and leave the others to the training.
-    pin(os.getpid(), cores.beside)
+    pin(os.getpid(), cores.others)
     with ray_session(), pinned_below(TRAINING_PROCESS, cores.training), Progress() as progress:
         trained = train_arm(config, config.train.arms[0], workload.base, build_corpus(config.corpus), progress.post)
     if trained.run_id is None:

@@ -70,7 +70,7 @@ class TrainingTask:
     validation: list[Example]
     """Conversations that are never trained on; may be empty."""
     origin: dict[str, Any]
-    """Facts written beside every adapter and state: base digest, corpus digest, arm, recipe."""
+    """Facts written next to every adapter and state: base digest, corpus digest, arm, recipe."""
     deepspeed: dict[str, Any]
     """DeepSpeed's configuration."""
     output: Path

@@ -29,7 +29,7 @@ def save_weights(engine: Any, base: BaseCheckpoint, origin: dict[str, Any], fold
     Args:
         engine: The DeepSpeed engine around :class:`warmray.training.zero_engine.RowLoss`.
         base: The model that was trained; a whole model receives its tokenizer and settings.
-        origin: Facts about the training, written beside the weights.
+        origin: Facts about the training, written next to the weights.
         folder: Receives the weights; replaced if a resumed training reaches this dose again.
     """
     # Write into a temporary folder: a reader never sees half an adapter.

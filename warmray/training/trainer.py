@@ -45,7 +45,7 @@ LAYOUT_SETTINGS = {
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 DONE_NAME = "training.json"
 """Record of a finished training."""
-BEGUN_NAME = "begun.json"
+STARTED_NAME = "begun.json"
 """What a training is of, written before it starts."""
 
 
@@ -119,8 +119,8 @@ def train_arm(
 
 def _check_name(folder: Path, name: RunName, origin: dict[str, Any]) -> None:
     """Check that a name is new, or with ``resume`` that it belongs to the same training."""
-    begun = folder / BEGUN_NAME
-    if not begun.exists():
+    started = folder / STARTED_NAME
+    if not started.exists():
         if name.resume:
             raise InputError(f"--resume: no training called {name.text!r} exists in {folder.parent}: remove --resume")
         return
@@ -129,7 +129,7 @@ def _check_name(folder: Path, name: RunName, origin: dict[str, Any]) -> None:
         raise InputError(
             f"a training called {name.text!r} {state}: add --resume to continue it, or choose another name"
         )
-    check_same_training(f"training {name.text!r}", json.loads(begun.read_text(encoding="utf-8")), origin)
+    check_same_training(f"training {name.text!r}", json.loads(started.read_text(encoding="utf-8")), origin)
 
 
 @contextlib.contextmanager
@@ -174,7 +174,7 @@ class _Training:
             "conversations_held_out": len(held_out.examples),
         }
         make_folder(self.folder)
-        write_whole(self.folder / BEGUN_NAME, json.dumps(origin, indent=2))
+        write_whole(self.folder / STARTED_NAME, json.dumps(origin, indent=2))
 
         # Train on Ray's workers.
         task = TrainingTask(
