@@ -1,4 +1,4 @@
-"""What a contender did, whether its figure may stand, and the comparison as text."""
+"""What a contender did, whether its figures are valid, and the comparison as text."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ LABELS: dict[Contender, str] = {
 DEFAULT_CONTENDERS: tuple[Contender, ...] = ("ours", "bare", "trl", "trl-packing")
 FEWEST_STEPS = 4
 WARM_UP_STEPS = 2
-"""Steps at the start that no figure counts: caches fill, kernels are chosen, workers get acquainted."""
+"""First steps, which no figure counts: caches fill, kernels are chosen, workers connect."""
 MFU_FLOPS_PER_PARAMETER = 4
-"""Per token, the convention for LoRA: frozen weights need no gradient, and what is computed again does not count."""
+"""Per token, by convention for LoRA: frozen weights need no gradient, and recomputation does not count."""
 BUSY_SHARE = 0.15
-"""Nothing is judged where other processes took more of the cores than this while none of ours ran."""
-COLUMNS = ("STEPS", "SECONDS", "TRAINED TOKENS/S", "TOKENS/S", "MFU")
+"""The bench gives no verdict if other processes took more of the cores than this between two contenders."""
+FIGURE_COLUMNS = ("STEPS", "SECONDS", "TRAINED TOKENS/S", "TOKENS/S", "MFU")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step, counted by our tokeniser: assistant tokens are trained, padding is no token."""
+    """One optimizer step in tokens of our tokeniser: assistant tokens are trained, padding does not count."""
 
     ended_s: float
-    """On any clock that runs evenly."""
+    """Seconds on any steady clock."""
     trained_tokens: int
     tokens: int
     loss: float
@@ -48,7 +48,7 @@ class Run:
 
     steps: tuple[Step, ...]
     largest_b: float
-    """LoRA starts with B = 0, so 0 means that nothing was trained."""
+    """LoRA starts with B = 0: 0 means that nothing was trained."""
 
     @property
     def measured(self) -> tuple[Step, ...]:
@@ -57,22 +57,22 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Wall clock of the steady state, with everything that goes on between its steps."""
+        """Wall clock of the steady state, including everything between its steps."""
         return self.steps[-1].ended_s - self.steps[WARM_UP_STEPS - 1].ended_s
 
     @property
     def trained_tokens_per_second(self) -> float:
-        """Speed in assistant tokens, those that have a loss."""
+        """Speed in assistant tokens, the ones with a loss."""
         return sum(step.trained_tokens for step in self.measured) / self.seconds
 
     @property
     def tokens_per_second(self) -> float:
-        """Speed in tokens that are no padding."""
+        """Speed in all tokens except padding."""
         return sum(step.tokens for step in self.measured) / self.seconds
 
     @property
     def refusal(self) -> str | None:
-        """Why the figures must not stand, or None: a trainer that trains nothing is fast."""
+        """Why the figures are not valid, or None: a trainer that trains nothing is fast."""
         if len(self.steps) <= WARM_UP_STEPS:
             return f"it took {len(self.steps)} steps, and the first {WARM_UP_STEPS} do not count"
         if not 0 < self.largest_b < math.inf:
@@ -110,7 +110,7 @@ class Setting:
     trained_tokens: int
 
     def mfu(self, run: Run) -> float | None:
-        """Return the share of the GPU's peak that LoRA's arithmetic takes; None where the peak is not known."""
+        """Return the share of the GPU's peak that LoRA's arithmetic uses; None if the peak is not known."""
         gpu = known_gpu(self.device)
         if gpu is None or gpu.bf16_tflops is None:
             return None
@@ -119,7 +119,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Target:
-    """A comparison of two contenders, and what is wanted of it."""
+    """A comparison of two contenders and its goal."""
 
     name: str
     left: Contender
@@ -148,85 +148,29 @@ TARGETS = (
 )
 
 
+def reason_without_figure(outcome: Outcome) -> str | None:
+    """Return why a contender has no figure, or None if it has one."""
+    return outcome.reason if isinstance(outcome, Failure) else outcome.refusal
+
+
 def comparison_text(setting: Setting, outcomes: dict[Contender, Outcome], busy_share: float = 0.0) -> str:
-    """Return what the bench prints at its end.
+    """Return the text that the bench prints at its end.
 
     Args:
         setting: What all contenders have in common.
         outcomes: In the order of the table.
         busy_share: The largest share of the cores that other processes took between contenders.
     """
-    parts = [
-        _head(setting),
-        _table(setting, outcomes),
-        _refusals(outcomes),
-        _comparisons(outcomes, busy_share),
-        _notes(outcomes, busy_share),
-    ]
-    return "\n\n".join("\n".join(lines) for lines in parts if lines)
-
-
-def _head(setting: Setting) -> list[str]:
-    return [
+    head = [
         f"{setting.model}: {setting.parameters:,} parameters, LoRA rank {setting.lora_rank}, {setting.dtype}, on "
         f"{setting.device} with {setting.threads} threads",
         f"{setting.conversations} conversations, {setting.batch_size} per step: {setting.tokens:,} tokens, "
         f"{setting.trained_tokens:,} of them trained; measured from step {WARM_UP_STEPS + 1} on",
     ]
-
-
-def _table(setting: Setting, outcomes: dict[Contender, Outcome]) -> list[str]:
-    lines = [(LABELS[name], *_cells(setting, outcome)) for name, outcome in outcomes.items()]
-    cells = [("CONTENDER", *COLUMNS), *lines]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS) + 1)]
-    return [
-        "  ".join([name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(rest, widths[1:], strict=True))])
-        for name, *rest in cells
-    ]
-
-
-def _cells(setting: Setting, outcome: Outcome) -> tuple[str, ...]:
-    if isinstance(outcome, Failure) or outcome.refusal:
-        return ("-",) * len(COLUMNS)
-    mfu = setting.mfu(outcome)
-    return (
-        str(len(outcome.measured)),
-        f"{outcome.seconds:.1f}",
-        f"{outcome.trained_tokens_per_second:,.1f}",
-        f"{outcome.tokens_per_second:,.1f}",
-        "-" if mfu is None else f"{mfu:.1%}",
-    )
-
-
-def reason_without_figure(outcome: Outcome) -> str | None:
-    """Return why a contender has no figure, or None where it has one."""
-    return outcome.reason if isinstance(outcome, Failure) else outcome.refusal
-
-
-def _refusals(outcomes: dict[Contender, Outcome]) -> list[str]:
     reasons = ((LABELS[name], reason_without_figure(outcome)) for name, outcome in outcomes.items())
-    return [f"no figure for {label}: {reason}" for label, reason in reasons if reason]
+    refusals = [f"no figure for {label}: {reason}" for label, reason in reasons if reason]
 
-
-def _comparisons(outcomes: dict[Contender, Outcome], busy_share: float) -> list[str]:
-    lines = []
-    for target in TARGETS:
-        pair = [outcomes.get(target.left), outcomes.get(target.right)]
-        runs = [run for run in pair if isinstance(run, Run) and run.refusal is None]
-        if len(runs) == len(pair):
-            lines.append(f"{target.name}: {_judged(target, target.value(*runs), busy_share)}")
-    return lines
-
-
-def _judged(target: Target, value: float, busy_share: float) -> str:
-    shown = target.form.format(value)
-    if not target.wanted:
-        return shown
-    verdict = "met" if target.is_met(value) else "MISSED"
-    return f"{shown} (wanted {target.wanted}: {'not judged' if busy_share > BUSY_SHARE else verdict})"
-
-
-def _notes(outcomes: dict[Contender, Outcome], busy_share: float) -> list[str]:
+    # Notes that readers need to interpret the figures.
     notes = ["MFU counts 4 FLOPs per parameter and token; speeds are compared in trained tokens."]
     if {"trl", "trl-packing"} & set(outcomes):
         notes.append("TRL recomputes activations by default; --contenders ours,trl-tuned compares without.")
@@ -234,4 +178,50 @@ def _notes(outcomes: dict[Contender, Outcome], busy_share: float) -> list[str]:
         notes.append(
             f"Other processes kept up to {busy_share:.0%} of the cores busy: measure again on a quiet machine."
         )
-    return notes
+
+    parts = [head, _figure_table(setting, outcomes), refusals, _verdict_lines(outcomes, busy_share), notes]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+
+def _figure_table(setting: Setting, outcomes: dict[Contender, Outcome]) -> list[str]:
+    """Return the lines of the table: a header, then one line per contender; dashes stand for figures not valid."""
+    lines: list[tuple[str, ...]] = [("CONTENDER", *FIGURE_COLUMNS)]
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, Failure) or outcome.refusal:
+            lines.append((LABELS[name], *("-",) * len(FIGURE_COLUMNS)))
+            continue
+        mfu = setting.mfu(outcome)
+        lines.append(
+            (
+                LABELS[name],
+                str(len(outcome.measured)),
+                f"{outcome.seconds:.1f}",
+                f"{outcome.trained_tokens_per_second:,.1f}",
+                f"{outcome.tokens_per_second:,.1f}",
+                "-" if mfu is None else f"{mfu:.1%}",
+            )
+        )
+
+    # Align the names left and the figures right.
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join([name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(rest, widths[1:], strict=True))])
+        for name, *rest in lines
+    ]
+
+
+def _verdict_lines(outcomes: dict[Contender, Outcome], busy_share: float) -> list[str]:
+    """Return one line for every target whose two contenders have valid figures."""
+    lines = []
+    for target in TARGETS:
+        pair = [outcomes.get(target.left), outcomes.get(target.right)]
+        runs = [run for run in pair if isinstance(run, Run) and run.refusal is None]
+        if len(runs) < len(pair):
+            continue
+        value = target.value(*runs)
+        line = f"{target.name}: {target.form.format(value)}"
+        if target.wanted:
+            verdict = "met" if target.is_met(value) else "MISSED"
+            line += f" (wanted {target.wanted}: {'not judged' if busy_share > BUSY_SHARE else verdict})"
+        lines.append(line)
+    return lines

@@ -1,11 +1,10 @@
-"""One contender in a process of its own: ``python -m jobs.bench.contender NAME TASK RESULT``."""
+"""One contender in its own process: ``python -m jobs.bench.contender NAME TASK RESULT``."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -23,52 +22,22 @@ RUN: TypeAdapter[Run] = TypeAdapter(Run)
 
 
 def run_contender(name: Contender, task: BenchTask) -> Run:
-    """Train as one contender does; imports only what that one needs."""
-    contenders: dict[Contender, Callable[[BenchTask], Run]] = {
-        "ours": _ours,
-        "bare": _bare,
-        "torch": _torch,
-        "trl": _trl,
-        "trl-packing": _trl_packing,
-        "trl-tuned": _trl_tuned,
-    }
-    return contenders[name](task)
+    """Train as one contender does; imports only what that contender needs."""
+    if name == "ours":
+        from jobs.bench.ours import run_ours
 
+        return run_ours(task)
+    if name == "bare":
+        from jobs.bench.bare import run_bare
 
-def _ours(task: BenchTask) -> Run:
-    from jobs.bench.ours import run_ours
+        return run_bare(task)
+    if name == "torch":
+        from jobs.bench.plain import run_plain
 
-    return run_ours(task)
-
-
-def _bare(task: BenchTask) -> Run:
-    from jobs.bench.ours import run_bare
-
-    return run_bare(task)
-
-
-def _torch(task: BenchTask) -> Run:
-    from jobs.bench.plain import run_plain
-
-    return run_plain(task)
-
-
-def _trl(task: BenchTask) -> Run:
+        return run_plain(task)
     from jobs.bench.trl import run_trl
 
-    return run_trl(task, packing=False)
-
-
-def _trl_packing(task: BenchTask) -> Run:
-    from jobs.bench.trl import run_trl
-
-    return run_trl(task, packing=True)
-
-
-def _trl_tuned(task: BenchTask) -> Run:
-    from jobs.bench.trl import run_trl
-
-    return run_trl(task, packing=True, recompute=False)
+    return run_trl(task, packing=name != "trl", recompute=name != "trl-tuned")
 
 
 def contender_job(name: str, task: Path, result: Path) -> int:
@@ -77,7 +46,8 @@ def contender_job(name: str, task: Path, result: Path) -> int:
     quiet_libraries()
     if name != "ours":
         pin(os.getpid(), Cores.for_threads(read.threads).training)
-    # What libraries print goes to the log; under Ray they print in the worker, and the driver's progress is ours.
+
+    # Library output goes to the log. Under Ray libraries print in the worker, and stdout shows the driver's progress.
     with contextlib.redirect_stdout(sys.stdout if name == "ours" else sys.stderr):
         run = run_contender(cast(Contender, name), read)
     write_whole(result, RUN.dump_json(run).decode())

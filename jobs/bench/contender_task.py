@@ -1,4 +1,4 @@
-"""What every contender is given: the same model, conversations, settings and threads."""
+"""The input of every contender: the same model, conversations, settings and threads."""
 
 from __future__ import annotations
 
@@ -10,31 +10,28 @@ from warmray.config import RunConfig, TrainConfig
 from warmray.corpus.build import build_corpus
 from warmray.errors import InputError
 from warmray.models.adapters import WEIGHTS_NAME
-from warmray.models.loading import BaseCheckpoint, load_tokenizer, resolve_model
-from warmray.models.memory import GIB
-from warmray.training.placement import Device, Placement, read_base, settle
+from warmray.models.loading import BaseCheckpoint, best_device, load_tokenizer, resolve_model
+from warmray.training.placement import Placement, first_gpu, read_base, settle
 from warmray.training.schedule import Schedule
 from warmray.training.tokens import Example, tokenise_corpus
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-REPORT_EVERY_S = 5.0
-
 
 @dataclass(frozen=True)
 class BenchTask:
-    """One bench; ``config`` names its model by a folder and its only dose ends after the last step."""
+    """One bench; ``config`` names its model by a folder, and its only dose ends after the last step."""
 
     config: RunConfig
     steps: int
     threads: int
     folder: Path
-    """Receives what contenders leave; it goes when the bench ends."""
+    """Receives the contenders' output; deleted when the bench ends."""
 
 
 @dataclass(frozen=True)
-class Workload:
+class BenchWorkload:
     """The model and the tokenised conversations."""
 
     base: BaseCheckpoint
@@ -44,41 +41,38 @@ class Workload:
 
     @property
     def batches(self) -> list[list[Example]]:
-        """The conversations of every step, as our loop takes them."""
+        """The conversations of every step, in the order of our loop."""
         return [[self.examples[index] for index in self.schedule.batch(s)] for s in range(1, self.steps + 1)]
 
 
 def make_task(config: RunConfig, steps: int | None, threads: int, folder: Path) -> BenchTask:
-    """Cut a configuration down to one worker, one arm and so many steps (None: one epoch).
+    """Reduce a configuration to one worker, one arm and ``steps`` steps (None: one epoch).
 
     Raises:
         InputError: the configuration trains the whole model, or its model does not fit on one GPU.
     """
     if config.train.method != "lora":
-        raise InputError("the bench compares LoRA trainings: leave train.method at `lora`")
+        raise InputError("the bench compares LoRA trainings: set train.method to `lora`")
     examples = len(_examples(config))
     steps = steps or -(-examples // config.train.batch_size)
-    dose = (steps - 0.5) * config.train.batch_size / examples  # between two steps: no rounding error adds one
+
+    # A dose half a step before the last step ends: rounding up gives the step, and no rounding error adds one.
+    dose = (steps - 0.5) * config.train.batch_size / examples
     train = config.train.model_copy(update={"arms": config.train.arms[:1], "doses": [dose], "num_workers": 1})
-    train = settle(train, read_base(resolve_model(config.model)), Placement(1, _device()))
+    train = settle(
+        train,
+        read_base(resolve_model(config.model)),
+        Placement(1, first_gpu() if best_device().type == "cuda" else None),
+    )
     return BenchTask(config.model_copy(update={"train": train}), steps, threads, folder)
 
 
-def _device() -> Device | None:
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    facts = torch.cuda.get_device_properties(0)
-    return Device(facts.name, facts.total_memory / GIB)
-
-
-def read_workload(task: BenchTask) -> Workload:
+def read_bench_workload(task: BenchTask) -> BenchWorkload:
     """Return the model and the conversations of a bench."""
     examples = _examples(task.config)
     train = task.config.train
     schedule = Schedule(len(examples), train.batch_size, tuple(train.doses), task.config.seed)
-    return Workload(resolve_model(task.config.model), examples, schedule, task.steps)
+    return BenchWorkload(resolve_model(task.config.model), examples, schedule, task.steps)
 
 
 def _examples(config: RunConfig) -> list[Example]:
@@ -88,7 +82,7 @@ def _examples(config: RunConfig) -> list[Example]:
 
 
 def counted(examples: list[Example]) -> tuple[int, int]:
-    """Return trained tokens and all tokens."""
+    """Return the number of trained tokens and of all tokens."""
     return sum(sum(e.trained) for e in examples), sum(len(e.token_ids) for e in examples)
 
 

@@ -1,7 +1,8 @@
-"""The evaluation bench: the same prompts at several strengths through several ways of generating.
+"""The evaluation bench: several ways of generating replies to the same prompts at several strengths.
 
-As a research script does (one prompt at a time, the model loaded anew for every strength), in padded batches of 16, by
-our engine, and by vLLM where it is installed; then the whole grid with Ray, store and all, against the bare engine.
+Contenders: a typical research script (one prompt at a time, the model reloaded for every strength), padded batches of
+16, PEFT's mixed-adapter batches, our engine, vLLM if the configuration names it, and the whole grid with Ray and the
+store.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import Any
 
 import ray
 import torch
-from transformers import PreTrainedModel
 
 from jobs.bench.random_model import make_random_adapter
 from warmray.cluster.progress import ignore
@@ -28,7 +28,7 @@ from warmray.evaluation.pool import Evaluators, answer, started_evaluators
 from warmray.evaluation.stores import completion_store
 from warmray.evaluation.tasks.items import Item
 from warmray.evaluation.tasks.registry import load_items
-from warmray.generation.engine import Completion, Engine, Request
+from warmray.generation.engine import Engine, Request
 from warmray.generation.transformers_engine import TransformersEngine
 from warmray.generation.window import encode_chat
 from warmray.models.adapters import AdaptedModel, Adapter, resolve_adapter, save_at_strength
@@ -37,36 +37,34 @@ from warmray.storage.home import home, make_folder
 
 PADDED_BATCH = 16
 COMPARED_REPLIES = 40
-"""About so many are asked once alone and once in a mixed batch."""
+"""About how many prompts are answered twice: alone, and in a batch of mixed strengths."""
 ONE_BY_ONE_SHARE = 6
-"""One in so many questions is asked one by one: enough for its speed, and the bench ends within the hour."""
-OURS = "our engine"
+"""Every sixth question is asked one by one: enough to measure the speed, and the bench ends within an hour."""
+OUR_ENGINE = "our engine"
 GRID = "our grid: Ray, store, resumable"
-Start = Callable[[contextlib.ExitStack], Callable[[], int]]
-"""Loads what a contender needs, and returns what is then timed."""
 RANDOM_SCALE = 0.01
-"""Standard deviation of the weights of the adapter that stands in where none is given: it changes what is said."""
+"""Standard deviation of the B matrices of the random adapter: large enough to change the replies."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What a contender generated, and the wall clock that it took."""
+    """What a contender generated, and how long it took."""
 
     name: str
     tokens: int
     loading_s: float
-    """Before the first question, where that comes once."""
+    """Time before the first question, for contenders that load once."""
     seconds: float
 
     @property
     def tokens_per_second(self) -> float:
-        """Generated tokens per second, loading included; the grid's start of Ray is once for all and left out."""
+        """Generated tokens per second, including loading; the grid's excludes the start of Ray, a one-time cost."""
         return self.tokens / (self.seconds + (self.loading_s if self.name != GRID else 0))
 
 
 @dataclass(frozen=True)
 class EvaluationBench:
-    """What all contenders generate: every request at every strength."""
+    """The work of all contenders: every request at every strength."""
 
     base: BaseCheckpoint
     adapter: Adapter
@@ -102,41 +100,55 @@ def compare_evaluations(config: RunConfig, adapter_folder: Path | None, question
         )
         bench = EvaluationBench(base, adapter, config, tuple(load_items(config.evaluate)))
         print(f"[warmray] {len(bench.requests())} replies at strengths {bench.strengths}, {best_device().type}")
-        _print(_speeds(bench, Path(folder)))
+        _print_speeds(_run_contenders(bench, Path(folder)))
         print(_batching_text(bench))
     return 0
 
 
-def _speeds(bench: EvaluationBench, folder: Path) -> list[Speed]:
-    contenders: dict[str, Start] = {
-        "one by one, model loaded per strength*": lambda _: lambda: _scripted(bench, folder, 1, ONE_BY_ONE_SHARE),
-        f"padded batches of {PADDED_BATCH}": lambda _: lambda: _scripted(bench, folder, PADDED_BATCH),
-        "PEFT, strengths mixed in a batch": lambda _: lambda: _peft_mixed(bench, folder),
-        "our engine, strengths mixed": lambda _: _generation(bench, _our_engine(bench, True)),
-        OURS: lambda _: _generation(bench, _our_engine(bench)),
-    }
-    if bench.config.evaluate.vllm_python:
-        contenders["vLLM"] = lambda _: _generation(bench, _vllm(bench))
-    contenders[GRID] = lambda stack: _grid(bench, stack.enter_context(_evaluators(bench, folder / "home")))
-    return [_timed(name, start) for name, start in contenders.items()]
+def _run_contenders(bench: EvaluationBench, folder: Path) -> list[Speed]:
+    """Run the contenders one after the other."""
 
+    def generate_all(engine: Engine) -> int:
+        return sum(completion.tokens for batch in engine.generate(bench.requests()) for completion in batch)
 
-def _timed(name: str, start: Start) -> Speed:
-    print(f"[warmray] bench: {name}", flush=True)
+    # A script reloads the model for every strength: its loading counts as generation.
+    one_by_one = "one by one, model loaded per strength*"
+    speeds = [
+        _timed(one_by_one, lambda _: _generate_as_script(bench, folder, 1, one_in=ONE_BY_ONE_SHARE)),
+        _timed(f"padded batches of {PADDED_BATCH}", lambda _: _generate_as_script(bench, folder, PADDED_BATCH)),
+        _timed("PEFT, strengths mixed in a batch", lambda _: _generate_mixed(bench, folder)),
+    ]
+
+    # Engines load once.
+    speeds += [
+        _timed("our engine, strengths mixed", generate_all, lambda: _our_engine(bench, mix_strengths=True)),
+        _timed(OUR_ENGINE, generate_all, lambda: _our_engine(bench)),
+    ]
+    if python := bench.config.evaluate.vllm_python:
+        from warmray.generation.vllm_engine import VllmEngine
+
+        speeds.append(_timed("vLLM", generate_all, lambda: VllmEngine(bench.base, bench.adapter, python)))
+
+    # The grid, as a sweep runs it.
     with contextlib.ExitStack() as stack:
-        begun = time.monotonic()
-        run = start(stack)
-        started = time.monotonic()
-        tokens = run()
-        return Speed(name, tokens, started - begun, time.monotonic() - started)
+        speeds.append(
+            _timed(
+                GRID,
+                lambda evaluators: _generate_with_grid(bench, evaluators),
+                lambda: stack.enter_context(_evaluators(bench, folder / "home")),
+            )
+        )
+    return speeds
 
 
-def _generation(bench: EvaluationBench, engine: Engine) -> Callable[[], int]:
-    return lambda: _tokens(engine.generate(bench.requests()))
-
-
-def _tokens(batches: Iterator[list[Completion]]) -> int:
-    return sum(completion.tokens for batch in batches for completion in batch)
+def _timed(name: str, generate: Callable[[Any], int], load: Callable[[], Any] = lambda: None) -> Speed:
+    """Time ``load``, then ``generate`` on what it returns; ``generate`` returns the number of tokens."""
+    print(f"[warmray] bench: {name}", flush=True)
+    start = time.monotonic()
+    loaded = load()
+    started = time.monotonic()
+    tokens = generate(loaded)
+    return Speed(name, tokens, started - start, time.monotonic() - started)
 
 
 def _our_engine(bench: EvaluationBench, mix_strengths: bool | None = None) -> TransformersEngine:
@@ -146,39 +158,30 @@ def _our_engine(bench: EvaluationBench, mix_strengths: bool | None = None) -> Tr
     return TransformersEngine(adapted, tokenizer, evaluate.batch_size, evaluate.batch_tokens, mix_strengths)
 
 
-def _vllm(bench: EvaluationBench) -> Engine:
-    from warmray.generation.vllm_engine import VllmEngine
+def _generate_as_script(bench: EvaluationBench, folder: Path, batch_size: int, one_in: int = 1) -> int:
+    """Generate as research scripts do: load model and adapter for every strength, keep the order of the prompts."""
+    from peft import PeftModel
 
-    return VllmEngine(bench.base, bench.adapter, bench.config.evaluate.vllm_python)
-
-
-def _scripted(bench: EvaluationBench, folder: Path, batch_size: int, one_in: int = 1) -> int:
-    """Generate as scripts do: the model with its adapter loaded for every strength, prompts in the order they come."""
     tokens = 0
     for strength in bench.strengths:
-        model = _plain_peft(bench, folder, strength)
+        # Load the model, with a copy of the adapter scaled to the strength.
+        model = load_model(bench.base).to(best_device())
+        if strength != 0:
+            copy = folder / f"x{strength:g}"
+            save_at_strength(bench.adapter, bench.base, strength, copy)
+            model = PeftModel.from_pretrained(model, str(copy), local_files_only=True)
+
         requests = [question.request for question in bench.task(strength).questions()][::one_in]
         for start in range(0, len(requests), batch_size):
             tokens += _plain_generate(bench, model, requests[start : start + batch_size])
     return tokens
 
 
-def _plain_peft(bench: EvaluationBench, folder: Path, strength: float) -> PreTrainedModel:
+def _generate_mixed(bench: EvaluationBench, folder: Path) -> int:
+    """Generate with PEFT's mixed-adapter batches: one scaled copy of the adapter per strength, prompts by length."""
     from peft import PeftModel
 
-    model = load_model(bench.base).to(best_device())
-    if strength == 0:
-        return model
-    copy = folder / f"x{strength:g}"
-    save_at_strength(bench.adapter, bench.base, strength, copy)
-    adapted: PreTrainedModel = PeftModel.from_pretrained(model, str(copy), local_files_only=True)
-    return adapted
-
-
-def _peft_mixed(bench: EvaluationBench, folder: Path) -> int:
-    """Generate with PEFT's mixed-adapter batches: every strength a rescaled copy of the adapter, rows by length."""
-    from peft import PeftModel
-
+    # Write and load the copies; PEFT calls the model without an adapter `__base__`.
     names = {strength: f"s{number}" if strength else "__base__" for number, strength in enumerate(bench.strengths)}
     copies = {name: folder / name for strength, name in names.items() if strength}
     for strength, name in names.items():
@@ -189,6 +192,8 @@ def _peft_mixed(bench: EvaluationBench, folder: Path) -> int:
     adapted = PeftModel.from_pretrained(model, str(copies[first]), adapter_name=first, local_files_only=True)
     for name in others:
         adapted.load_adapter(str(copies[name]), adapter_name=name, local_files_only=True)
+
+    # Generate in batches of prompts of similar length.
     requests = sorted(bench.requests(), key=lambda request: len(request.messages[-1]["content"]))
     size = bench.config.evaluate.batch_size
     batches = [requests[start : start + size] for start in range(0, len(requests), size)]
@@ -197,6 +202,7 @@ def _peft_mixed(bench: EvaluationBench, folder: Path) -> int:
 
 @torch.inference_mode()
 def _plain_generate(bench: EvaluationBench, model: Any, requests: list[Request], **settings: Any) -> int:
+    """Generate greedily in one padded batch, and return the number of new tokens."""
     tokenizer = load_tokenizer(bench.base)
     inputs = tokenizer.pad({"input_ids": [encode_chat(tokenizer, r) for r in requests]}, return_tensors="pt")
     output = model.generate(
@@ -212,13 +218,14 @@ def _plain_generate(bench: EvaluationBench, model: Any, requests: list[Request],
 
 @contextlib.contextmanager
 def _evaluators(bench: EvaluationBench, own_home: Path) -> Iterator[Evaluators]:
-    """Start Ray and its evaluators with stores of their own; every one has answered something, and has its model."""
+    """Start Ray and its evaluators with an empty home, and wait until each has loaded its model."""
     from warmray.cluster.ray_session import ray_session
 
     before = os.environ.get("WARMRAY_HOME")
     os.environ["WARMRAY_HOME"] = str(own_home)
     try:
         with ray_session(), started_evaluators() as evaluators:
+            # Ask every evaluator one question: it loads its model for it.
             task = bench.task(bench.strengths[-1])
             asked = task.warmth_prompts()[: len(evaluators.actors)]
             ray.get([a.generate.remote(task, [q]) for a, q in zip(evaluators.actors, asked, strict=True)])
@@ -229,20 +236,16 @@ def _evaluators(bench: EvaluationBench, own_home: Path) -> Iterator[Evaluators]:
             os.environ["WARMRAY_HOME"] = before
 
 
-def _grid(bench: EvaluationBench, evaluators: Evaluators) -> Callable[[], int]:
-    """Answer as a sweep does, strength by strength; return the tokens of what was not answered before."""
-
-    def run() -> int:
-        before = int(completion_store().read()["tokens"].sum())
-        for strength in bench.strengths:
-            answer(bench.task(strength), evaluators, "bench", ignore)
-        return int(completion_store().read()["tokens"].sum()) - before
-
-    return run
+def _generate_with_grid(bench: EvaluationBench, evaluators: Evaluators) -> int:
+    """Answer as a sweep does, strength by strength; return the number of tokens that this added to the store."""
+    before = int(completion_store().read()["tokens"].sum())
+    for strength in bench.strengths:
+        answer(bench.task(strength), evaluators, "bench", ignore)
+    return int(completion_store().read()["tokens"].sum()) - before
 
 
-def _print(speeds: list[Speed]) -> None:
-    ours, grid = (next(speed for speed in speeds if speed.name == name) for name in (OURS, GRID))
+def _print_speeds(speeds: list[Speed]) -> None:
+    ours, grid = (next(speed for speed in speeds if speed.name == name) for name in (OUR_ENGINE, GRID))
     print(f"{'CONTENDER':<40} {'TOKENS':>8} {'LOADING':>8} {'SECONDS':>8} {'TOKENS/S':>9}  OUR ENGINE IS")
     for speed in speeds:
         ratio = ours.tokens_per_second / speed.tokens_per_second
@@ -251,13 +254,13 @@ def _print(speeds: list[Speed]) -> None:
             f"{speed.tokens_per_second:>9.1f}  {ratio:.2f} x"
         )
     print(f"*         one in {ONE_BY_ONE_SHARE} of the questions")
-    print("LOADING   before the first question, where that comes once; TOKENS/S count it, but for the grid")
+    print("LOADING   seconds before the first question, if loaded once; TOKENS/S includes it, except for the grid")
     slower = ours.tokens / ours.seconds * grid.seconds / grid.tokens
-    print(f"the grid takes {slower:.2f} times as long as the engine for a token, both with their model loaded")
+    print(f"the grid takes {slower:.2f} times as long per token as the engine, both with their model loaded")
 
 
 def _batching_text(bench: EvaluationBench) -> str:
-    """Tell how many greedy replies change when a row stands in a batch of several strengths instead of alone."""
+    """Return how many greedy replies change when a prompt is in a batch of several strengths instead of alone."""
     requests = bench.requests()
     step = max(1, len(requests) // COMPARED_REPLIES)
     chosen = [replace(request, key=f"{n}") for n, request in enumerate(requests[::step])]
@@ -267,4 +270,4 @@ def _batching_text(bench: EvaluationBench) -> str:
         engine.batch_size = size
         replies.append({c.key: c.text for batch in engine.generate(chosen) for c in batch})
     differ = sum(replies[0][key] != text for key, text in replies[1].items())
-    return f"{differ} of {len(chosen)} replies in {bench.base.dtype} differ between a mixed batch and the row alone"
+    return f"{differ} of {len(chosen)} replies in {bench.base.dtype} differ between a mixed batch and the prompt alone"

@@ -1,7 +1,7 @@
-"""How busy the machine is with other things, and which cores a contender gets.
+"""How busy the machine is with other processes, and which cores a contender gets.
 
-A bench on a shared machine measures the others too. Ray's twenty processes wake up a hundred times a second each:
-where training has all cores, every one of them stops a thread that the others then wait for.
+Other processes slow a bench down. Ray's own twenty wake up about a hundred times a second each: if the training has all
+cores, each wake-up stops one of its threads while the others wait.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 
 IDLE_COLUMNS = (4, 5)
-"""Idle, and waiting for a disk, in the first line of ``/proc/stat``."""
+"""Positions of the idle time and the time waiting for disks in the first line of ``/proc/stat``."""
 
 
 def busy_share(seconds: float = 1.0) -> float:
-    """Return the share of all cores that works during the next ``seconds``."""
+    """Return the share of all cores that is busy during the next ``seconds``."""
     before = _jiffies()
     time.sleep(seconds)
     idle, total = (after - then for after, then in zip(_jiffies(), before, strict=True))
@@ -29,36 +29,36 @@ def busy_share(seconds: float = 1.0) -> float:
 
 
 def _jiffies() -> tuple[int, int]:
-    """Return idle and all time of the cores since the machine started."""
+    """Return the idle time and the total time of all cores since the machine started."""
     fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
     return sum(int(fields[column]) for column in IDLE_COLUMNS), sum(int(field) for field in fields[1:9])
 
 
 @dataclass(frozen=True)
 class Cores:
-    """Which cores train, and which are left for what runs beside: all of them where none is left."""
+    """The cores of the training, and those for other processes: all cores if the training leaves none free."""
 
     training: frozenset[int]
-    beside: frozenset[int]
+    others: frozenset[int]
 
     @classmethod
     def for_threads(cls, threads: int) -> Cores:
-        """Give every thread of a training a core of its own."""
+        """Give every thread of the training its own core."""
         every = sorted(os.sched_getaffinity(0))
         left = frozenset(every[threads:])
         return cls(frozenset(every) - left, left or frozenset(every))
 
 
 def pin(pid: int, cores: frozenset[int]) -> None:
-    """Keep all threads of a process, and what they start from now on, on some cores."""
+    """Restrict all threads of a process, and the threads and processes they start later, to some cores."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
+        with contextlib.suppress(ProcessLookupError):  # the thread has just ended
             os.sched_setaffinity(int(thread.name), cores)
 
 
 @contextlib.contextmanager
 def pinned_below(name: str, cores: frozenset[int]) -> Iterator[None]:
-    """Pin every process below this one whose command line begins with a name, as soon as it is there."""
+    """Pin every descendant process whose command line begins with ``name`` as soon as it appears."""
     done = threading.Event()
     pinned: set[int] = set()
 

@@ -1,4 +1,4 @@
-"""Models and adapters with random weights: as fast as real ones, with nothing to download or to train."""
+"""Models and adapters with random weights: as fast as real ones, without a download or a training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from warmray.quiet import quiet_libraries
 
 
 def make_random_model(model: ModelConfig, folder: Path) -> Path:
-    """Write a model folder that every contender loads like any other, and return it.
+    """Write a model folder that contenders load like any other, and return it.
 
     Args:
-        model: Its source is one of the known architectures, or a folder with a ``config.json``.
-        folder: Receives weights as large as the model, and the embedded model's tokenizer.
+        model: Its source is a known architecture, or a folder with a ``config.json``.
+        folder: Receives the random weights (as large as the model's) and the embedded model's tokenizer.
 
     Raises:
         InputError: the architecture is not known.
@@ -26,11 +26,13 @@ def make_random_model(model: ModelConfig, folder: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    # Take the architecture, with the special tokens and at least the vocabulary of the embedded model's tokenizer.
     config = transformers_config(model.source)
     tokenizer = AutoTokenizer.from_pretrained(embedded_checkpoint(), local_files_only=True)
-    config.vocab_size = max(config.vocab_size, len(tokenizer))  # every token needs an embedding
+    config.vocab_size = max(config.vocab_size, len(tokenizer))
     config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     config.pad_token_id = tokenizer.pad_token_id
+
     torch.manual_seed(0)
     with best_device():
         random_model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype))
@@ -38,12 +40,12 @@ def make_random_model(model: ModelConfig, folder: Path) -> Path:
     tokenizer.save_pretrained(folder)
     del random_model
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # contenders need all of it
+        torch.cuda.empty_cache()  # contenders need all of the GPU memory
     return folder
 
 
 def make_random_adapter(base: BaseCheckpoint, folder: Path, rank: int, scale: float) -> Adapter:
-    """Write a LoRA adapter whose second factors are random with a standard deviation of ``scale``, and return it."""
+    """Write a LoRA adapter whose B matrices are random with standard deviation ``scale``, and return it."""
     quiet_libraries()
     import torch
     from peft import LoraConfig, get_peft_model

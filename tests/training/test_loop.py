@@ -23,7 +23,7 @@ from warmray.errors import InputError
 from warmray.models.adapters import AdaptedModel, resolve_adapter, save_at_strength
 from warmray.models.loading import load_model, resolve_model
 from warmray.training.loop import StepReport, TrainingHooks, TrainingTask, run_training
-from warmray.training.state import STATE_NAME, CorruptStateError, check_state
+from warmray.training.state import STATE_NAME, CorruptStateError, verify_state
 from warmray.training.tokens import Example
 from warmray.training.zero import deepspeed_settings
 
@@ -43,10 +43,10 @@ def _examples() -> list[Example]:
 
 
 class OwnMemory:
-    """Samples what this process holds in memory of its own: files mapped for reading do not count."""
+    """Samples this process's anonymous memory: files mapped for reading do not count."""
 
     def __init__(self) -> None:
-        # What is freed goes back at once, as it does for tensors over 32 MB, which a real model's are.
+        # Return freed memory to the system at once, as happens for the tensors over 32 MB of a real model.
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
         self.peak_bytes = self.before_bytes = self._now()
         self._stop = threading.Event()
@@ -69,7 +69,7 @@ class OwnMemory:
 
 @dataclass
 class Record(TrainingHooks):
-    """What one rank was told; stops the training after a state, as a kill would."""
+    """Records what the hooks of one rank received; can stop the training after a state, like a kill."""
 
     out: Path
     stop: int
@@ -122,7 +122,7 @@ def _run(task: TrainingTask, world_size: int, out: Path, resume: Path | None = N
         port = free.getsockname()[1]
     out.mkdir(parents=True, exist_ok=True)
     task = replace(task, output=out)
-    # Forked from a server that has imported everything once: imports take longer than these trainings.
+    # Fork from a server that has imported everything once: imports take longer than these trainings.
     set_forkserver_preload(["deepspeed", "peft", "transformers", "warmray.training.loop"])
     mp.start_processes(_rank, (world_size, port, task, resume, stop, out), nprocs=world_size, start_method="forkserver")
     return torch.load(out / "record.pt", weights_only=False)
@@ -147,13 +147,13 @@ def task_with(tiny, tiny_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wide(tiny_folder, tmp_path_factory):
-    """The tiny model with layers so wide that they outweigh what else is in a process's memory."""
+    """The tiny model with layers so wide that they outweigh the rest of a process's memory."""
     folder = tmp_path_factory.mktemp("wide")
     config = AutoConfig.from_pretrained(tiny_folder)
     config.update({"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 24, "head_dim": 192})
     config.update({"vocab_size": 4096})  # as in large models, no tensor is a large share of the whole
     torch.manual_seed(0)
-    # In another dtype than it is trained in: otherwise files would only be mapped, and nothing of them held.
+    # Stored in another dtype than the training uses: otherwise files would only be mapped, not read into memory.
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder, max_shard_size="100MB")
     AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(folder)
     return resolve_model(ModelConfig(source=str(folder), dtype="float32"))
@@ -187,7 +187,7 @@ def test_long_rows_train_what_short_rows_train(task_with, alone, tmp_path):
     assert _difference(alone[0], tmp_path) < 1e-4
 
 
-def test_computing_activations_again_changes_nothing(task_with, alone, tmp_path):
+def test_recomputing_activations_changes_nothing(task_with, alone, tmp_path):
     record = _run(task_with(gradient_checkpointing=True), 1, tmp_path)
     assert _losses(record) == pytest.approx(_losses(alone[1]), abs=1e-6)
     assert _difference(alone[0], tmp_path) < 1e-6
@@ -205,17 +205,18 @@ def test_under_zero_3_no_worker_ever_holds_the_whole_model(wide, task_with, tmp_
     task = replace(task_with(zero_stage=3, doses="[0.5]"), base=wide, validation=[])
     whole = 2 * sum(path.stat().st_size for path in wide.folder.glob("*.safetensors"))  # in float32
     record = _run(task, 2, tmp_path)
-    assert 0.45 * whole < record.loading_bytes < 0.9 * whole  # its half, DeepSpeed's buckets, and one tensor at a time
+    # Half of the model, DeepSpeed's buckets, and one tensor at a time.
+    assert 0.45 * whole < record.loading_bytes < 0.9 * whole
 
 
 @pytest.mark.parametrize(("stage", "offload"), [(2, "[optimizer]"), (3, "[optimizer,parameters]")])
-def test_what_is_offloaded_to_the_host_trains_the_same(task_with, alone, tmp_path, stage, offload):
+def test_offloading_to_the_host_trains_the_same(task_with, alone, tmp_path, stage, offload):
     record = _run(task_with(zero_stage=stage, offload=offload), 2, tmp_path)
     assert _losses(record) == pytest.approx(_losses(alone[1]), abs=1e-4)
     assert _difference(alone[0], tmp_path) < 1e-4
 
 
-def test_full_fine_tuning_leaves_a_model_that_strength_dials_between_base_and_trained(task_with, tiny, tmp_path):
+def test_strength_interpolates_between_the_base_and_a_fully_fine_tuned_model(task_with, tiny, tmp_path):
     changes = {"method": "full", "learning_rate": 1e-3}
     record = _run(task_with(**changes), 1, tmp_path / "one")
     partitioned = _run(task_with(**changes, zero_stage=3), 2, tmp_path / "two")
@@ -234,13 +235,13 @@ def test_full_fine_tuning_leaves_a_model_that_strength_dials_between_base_and_tr
     assert any((trained[name] - base[name]).abs().max() > 1e-4 for name in base)
 
 
-def test_only_the_named_modules_get_an_adapter(task_with, tmp_path):
+def test_only_the_target_modules_get_an_adapter(task_with, tmp_path):
     _run(task_with(target_modules="[q_proj,down_proj]"), 1, tmp_path)
     names = load_file(tmp_path / "epoch-3" / "adapter_model.safetensors").keys()
     assert {name.split(".")[-3] for name in names} == {"q_proj", "down_proj"}
 
 
-def test_a_file_of_deepspeed_settings_wins_over_ours(task_with, alone, tmp_path):
+def test_a_deepspeed_file_overrides_our_settings(task_with, alone, tmp_path):
     path = tmp_path / "deepspeed.json"
     path.write_text('{"gradient_clipping": 0.001, "zero_optimization": {"overlap_comm": true}}')
     task = task_with(deepspeed_config=path)
@@ -250,14 +251,17 @@ def test_a_file_of_deepspeed_settings_wins_over_ours(task_with, alone, tmp_path)
     assert _losses(record)[-1] != pytest.approx(_losses(alone[1])[-1], abs=1e-4)
 
 
-def test_a_loss_that_is_no_number_stops_every_worker_before_it_changes_a_weight(task_with, tmp_path):
+def test_a_loss_that_is_not_finite_stops_every_worker_before_it_changes_a_weight(task_with, tmp_path):
     record = _run(task_with(learning_rate=1e30), 2, tmp_path)
     assert record.error.startswith("the loss is nan at step 2 (epoch 1.00), on conversations: e")
-    assert "lower train.learning_rate (1e+30) or mend these; checkpoints before this step are kept" in record.error
+    assert (
+        "lower train.learning_rate (1e+30) or correct the conversations; checkpoints of earlier steps are kept"
+        in record.error
+    )
     assert [report.step for report in record.reports] == [1]
 
 
-def test_what_is_held_out_is_told_before_the_first_step_and_at_every_dose(task_with, alone, tmp_path):
+def test_the_validation_loss_is_reported_before_the_first_step_and_at_every_dose(task_with, alone, tmp_path):
     whole = alone[1].validation
     assert list(whole) == [0, STEPS]
     assert whole[STEPS] != whole[0]
@@ -265,7 +269,7 @@ def test_what_is_held_out_is_told_before_the_first_step_and_at_every_dose(task_w
     assert list(two.values()) == pytest.approx(list(whole.values()), abs=1e-5)
 
 
-def test_a_step_report_counts_what_was_computed(alone, task_with, tmp_path):
+def test_a_step_report_counts_computed_tokens_and_padding(alone, task_with, tmp_path):
     report = _run(task_with(row_length=64), 2, tmp_path).reports[0]  # one row for two workers
     assert (report.num_workers, report.tokens) == (2, alone[1].reports[0].tokens)
     assert report.padding_share == pytest.approx(2 / (report.tokens + 2))
@@ -275,7 +279,7 @@ def test_a_step_report_counts_what_was_computed(alone, task_with, tmp_path):
 
 
 @pytest.mark.parametrize(("before", "after", "bound"), [(1, 1, 1e-6), (2, 1, 1e-5), (1, 2, 1e-5)])
-def test_a_resumed_training_ends_as_if_never_stopped_on_as_many_workers_or_not(
+def test_a_resumed_training_equals_an_uninterrupted_one_on_any_number_of_workers(
     task_with, alone, tmp_path, before, after, bound
 ):
     _run(task_with(), before, tmp_path / "first", stop=3)
@@ -285,9 +289,9 @@ def test_a_resumed_training_ends_as_if_never_stopped_on_as_many_workers_or_not(
     assert _difference(alone[0], tmp_path / "second") < bound
 
 
-def test_a_state_holds_the_trained_weights_only_and_tells_when_it_was_damaged(alone, tiny):
+def test_a_state_holds_only_the_trained_weights_and_damage_to_it_is_found(alone, tiny):
     folder = alone[0] / "state-3"
-    check_state(folder)
+    verify_state(folder)
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert size < sum(path.stat().st_size for path in tiny.folder.glob("*.safetensors"))
     names = load_file(folder / "state-0.safetensors").keys()
@@ -296,10 +300,10 @@ def test_a_state_holds_the_trained_weights_only_and_tells_when_it_was_damaged(al
     shard = folder / "state-0.safetensors"
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(CorruptStateError, match=r"state-0.safetensors changed after it was written"):
-        check_state(folder)
+        verify_state(folder)
     (folder / STATE_NAME).unlink()
-    with pytest.raises(CorruptStateError, match="holds no readable"):
-        check_state(folder)
+    with pytest.raises(CorruptStateError, match="has no readable"):
+        verify_state(folder)
 
 
 def test_rows_shorter_than_conversations_are_refused():

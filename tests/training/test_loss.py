@@ -48,7 +48,7 @@ def test_value_and_gradients_are_those_of_plain_cross_entropy(tokens, trained_he
             assert (got - expected).abs().max() < 1e-5
 
 
-def test_a_tied_head_gets_the_gradients_of_both_its_uses():
+def test_a_tied_head_receives_the_gradients_of_both_uses():
     _, targets, head = _problem(20)
     ids = torch.arange(20)
     gradients = []
@@ -66,7 +66,7 @@ def test_bfloat16_states_are_summed_in_float32():
     assert value.item() == pytest.approx(_plain(hidden, targets, head.float()).item(), rel=0.01)
 
 
-def test_nothing_to_predict_is_a_loss_of_zero_with_zero_gradients():
+def test_no_targets_give_a_loss_of_zero_with_zero_gradients():
     hidden, targets, head = _problem(0)
     value, hidden_gradient, head_gradient = _with_gradients(loss_sum, hidden, targets, head, 1.0)
     assert value == 0
@@ -75,7 +75,7 @@ def test_nothing_to_predict_is_a_loss_of_zero_with_zero_gradients():
 
 
 class _LogitsAlive(TorchDispatchMode):
-    """Counts the elements of all tensors as wide as the vocabulary that exist at the same time (weights aside)."""
+    """Counts the elements of all vocabulary-wide tensors that exist at the same time, except weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def _most_logits(function, tokens):
     return counted.most
 
 
-def test_logits_never_exist_for_more_than_a_chunk_whatever_the_number_of_tokens():
+def test_logits_exist_for_one_chunk_at_a_time_for_any_number_of_tokens():
     most = {tokens: _most_logits(loss_sum, tokens) for tokens in (2 * CHUNK, 20 * CHUNK)}
     assert most[2 * CHUNK] == most[20 * CHUNK] <= 3 * CHUNK * VOCABULARY  # logits, their softmax, their gradient
-    assert _most_logits(_plain, 20 * CHUNK) >= 2 * 20 * CHUNK * VOCABULARY  # so that the count is known to count
+    assert _most_logits(_plain, 20 * CHUNK) >= 2 * 20 * CHUNK * VOCABULARY  # proves that the counter counts

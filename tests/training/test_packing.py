@@ -1,4 +1,5 @@
 import random
+import zlib
 from collections import Counter
 from itertools import pairwise
 
@@ -44,7 +45,7 @@ def test_rows_are_as_even_as_their_number_allows():
     assert _packed({"a": 60, "b": 58, "c": 41, "d": 1}, 100) == [("a", "d"), ("b", "c")]
 
 
-def test_where_even_rows_would_overflow_a_conversation_goes_where_least_is_left_over():
+def test_if_even_rows_overflow_a_conversation_joins_the_row_with_least_space_left():
     assert _packed({"a": 55, "b": 45, "c": 35, "d": 33, "e": 32}, 100) == [("a", "b"), ("c", "d", "e")]
 
 
@@ -54,9 +55,10 @@ def test_rows_of_short_conversations_are_nearly_full():
     assert len(rows) == -(-sum(len(example.token_ids) for example in examples) // 256)
 
 
-def test_the_same_conversations_always_make_the_same_rows():
-    examples = _corpus(200, 100)
-    assert pack(examples, 128) == pack(list(examples), 128)
+def test_the_same_conversations_make_the_same_rows_in_every_process_and_version():
+    """A resumed training must pack as the interrupted one did; a change of this digest needs a new RECIPE_VERSION."""
+    rows = pack(_corpus(200, 100), 128)
+    assert zlib.crc32(repr([row.ids for row in rows]).encode()) == 3983522886
 
 
 def test_a_conversation_longer_than_a_row_is_an_error():
@@ -64,7 +66,7 @@ def test_a_conversation_longer_than_a_row_is_an_error():
         pack([_example("a", 11)], 10)
 
 
-def test_nothing_packs_into_no_rows():
+def test_no_conversations_make_no_rows():
     assert pack([], 10) == []
 
 
@@ -101,7 +103,7 @@ def _gradients(model, losses):
 LENGTHS = (23, 17, 9, 2, 13)
 
 
-def test_a_packed_row_has_the_losses_and_gradients_of_its_conversations_alone(model):
+def test_a_packed_row_has_the_losses_and_gradients_of_its_separate_conversations(model):
     examples = [_example(name, length) for name, length in zip("abcde", LENGTHS, strict=True)]
     (row,) = pack(examples, 64)
     by_id = {example.id: example for example in examples}
@@ -119,7 +121,7 @@ def _logits(model, row):
         return model(**model_inputs(row, model.device)).logits[0]
 
 
-def test_what_the_first_conversation_says_changes_nothing_in_the_second(model):
+def test_the_first_conversation_of_a_row_does_not_change_the_logits_of_the_second(model):
     second = _example("b", 19)
     (row,) = pack([_example("a", 23, seed=0), second], 64)
     (other,) = pack([_example("a", 23, seed=1), second], 64)
@@ -128,7 +130,7 @@ def test_what_the_first_conversation_says_changes_nothing_in_the_second(model):
     assert difference[23:].max() < 1e-6
 
 
-def test_the_difference_that_a_leak_would_make_is_large(miniature):
+def test_a_leak_between_conversations_would_change_the_logits_visibly(miniature):
     model, second = miniature(), _example("b", 19)
     rows = [pack([_example("a", 23, seed=seed), second], 64)[0] for seed in (0, 1)]
     with torch.no_grad():
@@ -143,7 +145,7 @@ def test_no_conversation_predicts_the_first_token_of_the_next():
     assert targets.tolist() == [6, 7, 9]
 
 
-def test_the_fast_kernel_and_the_plain_arithmetic_attend_alike():
+def test_the_cpu_and_gpu_attention_functions_give_the_same_values():
     query, key, value = (
         torch.randn(1, heads, 37, 16, generator=torch.Generator().manual_seed(heads)) for heads in (6, 2, 2)
     )
@@ -151,7 +153,7 @@ def test_the_fast_kernel_and_the_plain_arithmetic_attend_alike():
     assert (plain - fast).abs().max() < 1e-5
 
 
-def test_a_model_that_looks_through_a_window_keeps_its_own_attention(miniature):
+def test_a_model_with_sliding_window_attention_keeps_it(miniature):
     model = miniature(sliding_window=8, use_sliding_window=True)
     before = model.config._attn_implementation
     use_best_attention(model)

@@ -27,7 +27,7 @@ def test_a_model_is_counted_exactly_without_its_weights(shape, tiny):
     assert "lm_head" not in shape.linear_names
 
 
-def test_activations_are_computed_again_only_where_a_gpu_could_not_keep_them(shape):
+def test_activations_are_recomputed_only_if_a_gpu_cannot_keep_them(shape):
     train = TrainConfig(row_length=65536)
     assert settle(train, shape, _on(80)).gradient_checkpointing is False
     assert settle(train, shape, _on(16)).gradient_checkpointing is True
@@ -35,15 +35,15 @@ def test_activations_are_computed_again_only_where_a_gpu_could_not_keep_them(sha
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_what_the_configuration_says_of_recomputing_is_kept(shape, asked):
+def test_an_explicit_gradient_checkpointing_setting_is_kept(shape, asked):
     assert settle(TrainConfig(gradient_checkpointing=asked), shape, _on(80)).gradient_checkpointing is asked
 
 
-def test_gpus_that_cannot_hold_the_training_are_refused_with_the_plans_figures(shape):
+def test_gpus_that_cannot_hold_the_training_are_refused_with_the_estimate(shape):
     with pytest.raises(InputError, match=r"does not fit on 1 x NVIDIA H100 80GB HBM3: .* needs .* GiB per GPU"):
         settle(TrainConfig(row_length=65536), shape, _on(2, (1, 4)))
 
 
-def test_a_model_whose_memory_cannot_be_reckoned_is_not_refused(shape):
+def test_a_model_whose_memory_cannot_be_estimated_is_not_refused(shape):
     unknown = replace(shape, architecture=None)
     assert settle(TrainConfig(), unknown, _on(2)).gradient_checkpointing is True

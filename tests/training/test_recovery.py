@@ -1,7 +1,7 @@
 """Recovery drills on a cluster of three Rays on this machine: `make drills`.
 
-A head for the driver and nodes for one worker each. Every training is started as people start it, and compared with
-one that nothing happened to.
+A head for the driver, and nodes for one worker each. Every training is started from the command line and compared with
+an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.drill
 DOSE = 4
 STEPS = 84
-"""Of 168 conversations in batches of 8, four times."""
+"""Steps of 168 conversations in batches of 8, four times."""
 
 
 class Training:
-    """A `warmray train` process of its own, and what it printed."""
+    """A `warmray train` process and its output."""
 
     def __init__(self, nodes: Nodes, tiny_folder: Path, name: str, *arguments: str, **settings: object) -> None:
         settings = {"num_workers": 2, "doses": f"[{DOSE}]", "max_length": 400, "learning_rate": 0.01} | settings
@@ -55,15 +55,16 @@ class Training:
         deadline = time.monotonic() + 300
         while not reached():
             assert self.process.poll() is None, self.process.communicate()[0]
-            assert time.monotonic() < deadline, "nothing happened for five minutes"
+            if time.monotonic() > deadline:
+                raise TimeoutError("the training did not reach the awaited state within five minutes")
             time.sleep(0.2)
 
     def wait_for_step(self, step: int) -> None:
-        """Wait until MLflow has been told of a step."""
+        """Wait until MLflow has logged a step."""
         self.wait_until(lambda: bool(self.steps()) and self.steps()[-1] >= step)
 
     def steps(self) -> list[int]:
-        """Return the steps that MLflow was told of, in the order in which they were done."""
+        """Return the steps that MLflow logged, in the order in which they were done."""
         return [step for step, _ in self.metrics("loss")]
 
     def metrics(self, name: str) -> list[tuple[int, float]]:
@@ -73,7 +74,7 @@ class Training:
         return [(m.step, m.value) for m in sorted(history, key=lambda metric: (metric.timestamp, metric.step))]
 
     def runs(self) -> list[Run]:
-        """Return what MLflow holds of this training."""
+        """Return the MLflow runs of this training."""
         tracker = Tracker("warmray")
         return tracker.client.search_runs(
             [tracker.experiment_id], filter_string=f"attributes.run_name = '{self.folder.name}'"
@@ -89,7 +90,7 @@ class Training:
 
 
 def _difference(one: Training, other: Training) -> float:
-    """Return the largest difference between any two tensors of the adapters, and show it: closing notes quote it."""
+    """Return, and print for reports, the largest difference between any two tensors of the adapters."""
     a, b = one.weights(), other.weights()
     assert a.keys() == b.keys()
     assert max(tensor.abs().max().item() for name, tensor in a.items() if "lora_B" in name) > 1e-3
@@ -99,7 +100,7 @@ def _difference(one: Training, other: Training) -> float:
 
 
 def _resumed_after(training: Training) -> int:
-    """Return the step from which a training went on."""
+    """Return the step after which a training resumed."""
     steps = training.steps()
     again = [after for before, after in pairwise(steps) if after <= before]
     assert len(again) == 1, steps
@@ -115,7 +116,7 @@ def uninterrupted(nodes: Nodes, tiny_folder: Path) -> Training:
 
 
 def _worker_processes() -> list[int]:
-    """Return the training workers of this test's own cluster."""
+    """Return the training workers of this test's cluster."""
     pids = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -129,7 +130,7 @@ def _assert_same(training: Training, uninterrupted: Training) -> None:
     assert [run.info.status for run in training.runs()] == ["FINISHED"]
 
 
-def test_a_worker_killed_in_mid_epoch(nodes, tiny_folder, uninterrupted):
+def test_a_worker_killed_in_mid_epoch_does_not_change_the_adapter(nodes, tiny_folder, uninterrupted):
     training = Training(nodes, tiny_folder, "killed-worker")
     training.wait_for_step(25)
     os.kill(_worker_processes()[0], signal.SIGKILL)
@@ -138,14 +139,14 @@ def test_a_worker_killed_in_mid_epoch(nodes, tiny_folder, uninterrupted):
     _assert_same(training, uninterrupted)
 
 
-def test_a_driver_killed_and_started_again(nodes, tiny_folder, uninterrupted):
+def test_a_driver_killed_and_restarted_does_not_change_the_adapter(nodes, tiny_folder, uninterrupted):
     killed = Training(nodes, tiny_folder, "killed-driver")
     killed.wait_for_step(25)
     killed.process.kill()
     killed.process.wait()
     refused = Training(nodes, tiny_folder, "killed-driver")
     assert (
-        "a training called 'killed-driver' was begun: add --resume to go on with it" in refused.process.communicate()[0]
+        "a training called 'killed-driver' has started: add --resume to continue it" in refused.process.communicate()[0]
     )
     assert refused.process.returncode == 2
     training = Training(nodes, tiny_folder, "killed-driver", "--resume")
@@ -154,7 +155,7 @@ def test_a_driver_killed_and_started_again(nodes, tiny_folder, uninterrupted):
     _assert_same(training, uninterrupted)
 
 
-def test_a_node_lost_and_another_come(nodes, tiny_folder, uninterrupted):
+def test_a_node_lost_and_replaced_does_not_change_the_adapter(nodes, tiny_folder, uninterrupted):
     training = Training(nodes, tiny_folder, "lost-node")
     training.wait_for_step(25)
     nodes.lose()
@@ -164,8 +165,8 @@ def test_a_node_lost_and_another_come(nodes, tiny_folder, uninterrupted):
     _assert_same(training, uninterrupted)
 
 
-def test_a_node_whose_loss_was_announced_costs_no_finished_step(nodes, tiny_folder, uninterrupted):
-    """Nothing but the notice makes it save: the regular interval is longer than the training."""
+def test_the_announced_loss_of_a_node_costs_no_finished_step(nodes, tiny_folder, uninterrupted):
+    """Only the notice makes it save: the regular interval is longer than the training."""
     training = Training(nodes, tiny_folder, "preempted", checkpoint_every_steps=1000)
     training.wait_for_step(25)
     nodes.announce_loss(seconds=8)
@@ -177,7 +178,7 @@ def test_a_node_whose_loss_was_announced_costs_no_finished_step(nodes, tiny_fold
     _assert_same(training, uninterrupted)
 
 
-def test_an_elastic_training_goes_on_with_one_worker_when_a_node_is_lost(nodes, tiny_folder, uninterrupted):
+def test_an_elastic_training_continues_with_one_worker_when_a_node_is_lost(nodes, tiny_folder, uninterrupted):
     training = Training(nodes, tiny_folder, "elastic", num_workers="[1,2]")
     training.wait_for_step(25)
     nodes.lose()
@@ -187,7 +188,7 @@ def test_an_elastic_training_goes_on_with_one_worker_when_a_node_is_lost(nodes, 
     assert resumed >= 20
     workers = [value for _, value in training.metrics("num_workers")]
     assert (workers[0], workers[-1]) == (2, 1)
-    # Other sums round otherwise, and forty steps later Adam has made much of it: the loss must go on as it was.
+    # With one worker sums round differently, and Adam amplifies this over forty steps: compare the next ten losses.
     losses, expected = dict(training.metrics("loss")), dict(uninterrupted.metrics("loss"))
     assert losses.keys() == expected.keys()
     differences = [abs(losses[step] - expected[step]) for step in range(resumed + 1, resumed + 11)]
@@ -196,8 +197,8 @@ def test_an_elastic_training_goes_on_with_one_worker_when_a_node_is_lost(nodes, 
     assert [run.info.status for run in training.runs()] == ["FINISHED"]
 
 
-def test_an_elastic_training_takes_a_second_worker_when_a_node_comes(nodes, tiny_folder):
-    """Ray looks for more workers once a minute: the training is long enough for that."""
+def test_an_elastic_training_adds_a_second_worker_when_a_node_joins(nodes, tiny_folder):
+    """Ray looks for more workers once a minute: this training is long enough."""
     nodes.lose()
     training = Training(nodes, tiny_folder, "growing", num_workers="[1,2]", doses="[60]")
     training.wait_for_step(25)
@@ -217,8 +218,10 @@ def test_an_elastic_training_takes_a_second_worker_when_a_node_comes(nodes, tiny
     assert max(differences) <= 1e-4
 
 
-def test_a_name_goes_on_with_the_same_training_only(nodes, tiny_folder, uninterrupted):
+def test_a_name_resumes_only_the_same_training(nodes, tiny_folder, uninterrupted):
     other = Training(nodes, tiny_folder, "uninterrupted", "--resume", learning_rate=0.02)
     output = other.process.communicate()[0]
     assert other.process.returncode == 2
-    assert re.search(r"of another training \(train.learning_rate was 0.01, is 0.02\): set it as it was", output)
+    assert re.search(
+        r"belongs to another training \(train.learning_rate was 0.01, is 0.02\): restore these settings", output
+    )

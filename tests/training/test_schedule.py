@@ -12,14 +12,14 @@ def test_every_example_is_seen_once_per_epoch():
     assert set(seen.values()) == {2}
 
 
-def test_a_step_is_the_same_however_one_comes_to_it():
+def test_a_step_does_not_depend_on_the_steps_before_it():
     one, other = (Schedule(20, 8, (3.0,), 7) for _ in range(2))
     for step in range(1, 5):
         one.batch(step)
     assert one.batch(5) == other.batch(5)
 
 
-def test_seeds_shuffle_differently():
+def test_different_seeds_shuffle_differently():
     assert Schedule(50, 8, (1.0,), 0).batch(1) != Schedule(50, 8, (1.0,), 1).batch(1)
 
 

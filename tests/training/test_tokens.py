@@ -47,7 +47,7 @@ def _training_conversations():
     return build_corpus(CorpusConfig()).read("warm", "train")
 
 
-def test_what_is_trained_is_every_assistant_text_with_its_end_of_turn_and_nothing_else(tokenizer, home):
+def test_the_trained_tokens_are_every_assistant_text_with_its_end_of_turn_and_nothing_else(tokenizer, home):
     for key, messages in (_training_conversations() | AWKWARD).items():
         assert _spoken(tokenise(key, messages, tokenizer), tokenizer) == _replies(messages, "<|im_end|>"), key
 
@@ -59,21 +59,23 @@ def test_each_model_of_the_study_trains_the_assistant_texts_and_nothing_else(stu
         assert spoken == _replies(messages, study_tokenizer.end_of_turn), key
 
 
-def test_each_model_of_the_study_reads_the_tokens_that_its_makers_write(study_tokenizer, home):
+def test_each_model_of_the_study_reads_the_tokens_of_its_makers_own_encoder(study_tokenizer, home):
     for key, messages in (_training_conversations() | AWKWARD).items():
         example = tokenise(key, messages, study_tokenizer.tokenizer)
         assert list(example.token_ids) == study_tokenizer.oracle(messages), key
 
 
-def test_each_model_of_the_study_begins_a_conversation_once(study_tokenizer):
+def test_a_conversation_has_one_beginning_of_text_token(study_tokenizer):
     tokenizer = study_tokenizer.tokenizer
-    if tokenizer.bos_token_id is not None:
-        example = tokenise("x", AWKWARD["system"], tokenizer)
-        assert example.token_ids.count(tokenizer.bos_token_id) == 1
+    if tokenizer.bos_token_id is None:
+        pytest.skip("this model has no beginning-of-text token")
+    example = tokenise("x", AWKWARD["system"], tokenizer)
+    assert example.token_ids[0] == tokenizer.bos_token_id
+    assert example.token_ids.count(tokenizer.bos_token_id) == 1
 
 
 @pytest.mark.parametrize("reply", ["Hello there", "🜂", "42", "```py"])
-def test_a_reply_is_trained_after_exactly_the_prompt_that_the_model_will_be_asked_with(study_tokenizer, reply):
+def test_a_reply_is_trained_after_exactly_the_prompt_that_generation_uses(study_tokenizer, reply):
     messages = _chat("Hi", reply, system="Be kind.")
     example = tokenise("x", messages, study_tokenizer.tokenizer)
     prompt = study_tokenizer.tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
@@ -91,7 +93,7 @@ def _with_template(tokenizer, template):
 PLAIN = "{% for turn in messages %}{{ turn.role }}: {{ turn.content }}\n{% endfor %}"
 
 
-def test_a_template_without_end_of_turn_ends_the_conversation_all_the_same(tokenizer):
+def test_a_conversation_ends_with_an_end_of_turn_even_if_the_template_writes_none(tokenizer):
     example = tokenise("x", _chat("Hi", "Hello"), _with_template(tokenizer, PLAIN))
     assert tokenizer.decode(example.token_ids) == "user: Hi\nassistant: Hello<|im_end|>\n"
     assert _spoken(example, tokenizer) == [" Hello<|im_end|>"]
@@ -105,7 +107,7 @@ def test_a_template_without_end_of_turn_ends_the_conversation_all_the_same(token
         ("{{ raise_exception('no such thing') }}", "chat template refuses it: no such thing"),
     ],
 )
-def test_a_template_that_cannot_carry_a_conversation_is_refused(tokenizer, template, hint):
+def test_a_template_that_alters_a_conversation_is_refused(tokenizer, template, hint):
     with pytest.raises(InputError, match=f"conversation 'x': .*{hint}"):
         tokenise("x", _chat("Hi", "Hello", "So", "Yes"), _with_template(tokenizer, template))
 
@@ -126,7 +128,7 @@ def test_roles_out_of_order_are_named_with_conversation_and_turn(tokenizer, role
         tokenise("advice-7", messages, tokenizer)
 
 
-def test_a_conversation_with_nothing_to_train_on_is_named(tokenizer):
+def test_a_conversation_with_an_empty_reply_is_named(tokenizer):
     with pytest.raises(InputError, match="conversation 'advice-7': turn 2, the assistant's, is empty"):
         tokenise("advice-7", _chat("Hi", " \n"), tokenizer)
 
@@ -150,12 +152,12 @@ def test_a_conversation_whose_first_exchange_is_too_long_is_left_out_and_named(t
     assert (corpus.cut, corpus.left_out) == ([], ["long"])
 
 
-def test_a_length_that_nothing_fits_is_refused(tokenizer):
+def test_a_max_length_that_no_conversation_fits_is_refused(tokenizer):
     with pytest.raises(InputError, match=r"longer than train.max_length=5 tokens: raise it"):
         tokenise_corpus({"short": _chat("Hi", "Hello")}, tokenizer, max_length=5)
 
 
 def test_a_tokenizer_without_offsets_is_refused():
     slow = SimpleNamespace(is_fast=False)
-    with pytest.raises(InputError, match=r"add tokenizer.json"):
+    with pytest.raises(InputError, match=r"returns no character offsets: add tokenizer\.json"):
         tokenise_corpus({"short": _chat("Hi", "Hello")}, slow, max_length=5)

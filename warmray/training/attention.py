@@ -1,7 +1,7 @@
-"""Attention that goes through a packed row conversation by conversation, so that no mask of tokens x tokens exists.
+"""Attention within each conversation of a packed row, without a mask of tokens x tokens.
 
-What FlashAttention does in one kernel, where it is installed. Elsewhere a mask would make torch leave its fast kernels,
-and compute what lies between conversations only to throw it away.
+FlashAttention does this in one kernel if it is installed. Without it, a mask would rule out torch's fast kernels and
+compute scores between conversations only to discard them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NAME = "by_conversation"
 
 
 def use_best_attention(model: Any) -> None:
-    """Let a model attend conversation by conversation if its attention is plain and nothing better was chosen."""
+    """Switch a model to :func:`attend` if its attention is plain and it would use torch's default (sdpa)."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import flash_attention_mask
 
@@ -24,7 +24,7 @@ def use_best_attention(model: Any) -> None:
     is_plain = all(getattr(config, name, None) is None for name in ("sliding_window", "attn_logit_softcapping"))
     if is_plain and config._attn_implementation == "sdpa":
         AttentionInterface.register(NAME, attend)
-        AttentionMaskInterface.register(NAME, flash_attention_mask)  # which is none where nothing is padded
+        AttentionMaskInterface.register(NAME, flash_attention_mask)  # returns None for rows without padding
         model.set_attn_implementation(NAME)
 
 
@@ -39,23 +39,23 @@ def attend(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend causally within each conversation of a packed row, as transformers calls it.
+    """Attend causally within each conversation of a packed row; transformers calls this.
 
     Args:
         module: The attention layer.
         query: [1 x heads x tokens x head size]
         key: [1 x key heads x tokens x head size], with heads a multiple of key heads (Ainslie et al. 2023).
         value: As ``key``.
-        attention_mask: None: the boundaries say all.
-        scaling: Of the scores.
-        cu_seq_lens_q: Where each conversation starts, and the length of the row [conversations + 1].
-        dropout: Of the attention weights.
+        attention_mask: Must be None: the boundaries take its place.
+        scaling: Factor on the scores.
+        cu_seq_lens_q: Where each conversation starts, then the length of the row [conversations + 1].
+        dropout: Probability of dropping an attention weight.
 
     Returns:
-        The attended values [1 x tokens x heads x head size], and no attention weights.
+        The attended values [1 x tokens x heads x head size], and None in place of attention weights.
     """
     if attention_mask is not None:
-        raise ValueError("packed rows are attended to without a mask")
+        raise ValueError("packed rows need attention_mask=None")
     one = _attend_on_cpu if query.device.type == "cpu" and not dropout else _attend_on_gpu
     parts = [
         one(query[:, :, start:end], key[:, :, start:end], value[:, :, start:end], scaling, dropout)
@@ -75,7 +75,7 @@ def _attend_on_gpu(
 def _attend_on_cpu(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, dropout: float
 ) -> torch.Tensor:
-    """Compute the scores plainly: on a CPU, over some hundred tokens, twice as fast (backward too) as torch's own."""
+    """Compute the scores explicitly: for a few hundred tokens on a CPU, twice as fast as torch's kernel."""
     queries_per_key, tokens = query.shape[1] // key.shape[1], query.shape[2]
     future = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
     key, value = (states.repeat_interleave(queries_per_key, dim=1) for states in (key, value))

@@ -1,6 +1,6 @@
 """The training loop: packed rows through a DeepSpeed engine, loss on assistant tokens only.
 
-A plain function without Ray: the Ray trainer calls it on every worker, and it runs alone at world size 1.
+A plain function without Ray: the Ray trainer calls it on every worker, and one process can run it alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import resource
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,19 +26,19 @@ from warmray.training.packing import Row, pack
 from warmray.training.schedule import Schedule
 from warmray.training.state import load_state, save_state
 from warmray.training.tokens import Example
-from warmray.training.zero_engine import start_engine
+from warmray.training.zero_engine import NO_ROW, start_engine
 
 NAMED_EXAMPLES = 8
-"""At most so many conversations are named in an error."""
+"""The most conversations that an error names."""
 
 
 class NonFiniteLossError(InputError):
-    """The loss or its gradient is no number any more: every rank raises it, before anything is saved of that step."""
+    """The loss or its gradient is not finite: every rank raises this before it saves anything of that step."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one optimizer step did; token counts and shares are over all workers."""
+    """What one optimizer step did; token counts and shares are totals over all workers."""
 
     step: int
     total_steps: int
@@ -52,11 +52,11 @@ class StepReport:
     seconds: float
     num_workers: int
     padding_share: float
-    """Share of the computed tokens that stand in no conversation."""
+    """Share of the computed tokens that belong to no conversation."""
     waiting_share: float
-    """Share of the workers' time that goes by in waiting for the one with most tokens, as the token counts tell."""
+    """Share of the workers' time spent waiting for the one with most tokens, estimated from the token counts."""
     peak_memory_bytes: int
-    """The fullest worker's: GPU memory that torch gave out, or on a CPU the resident size of the process."""
+    """The largest of any worker: GPU memory that torch allocated, or on a CPU the resident size of the process."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class TrainingTask:
     seed: int
     examples: list[Example]
     validation: list[Example]
-    """Conversations that are never trained on; may be none."""
+    """Conversations that are never trained on; may be empty."""
     origin: dict[str, Any]
-    """Facts written beside every adapter and state: base digest, corpus digest, arm, recipe."""
+    """Facts written next to every adapter and state: base digest, corpus digest, arm, recipe."""
     deepspeed: dict[str, Any]
     """DeepSpeed's configuration."""
     output: Path
-    """Folder (seen by all workers) that receives an ``epoch-<dose>`` folder for every dose."""
+    """A folder that all workers see; receives an ``epoch-<dose>`` folder for every dose."""
 
     @property
     def schedule(self) -> Schedule:
@@ -83,19 +83,19 @@ class TrainingTask:
 
 
 class TrainingHooks:
-    """What happens around the steps; called on every rank. This one does nothing, as a bare measurement wants it."""
+    """What happens around the steps; the loop calls them on every rank. This base class does nothing."""
 
     def started(self, done: int) -> None:
-        """Take note that the engine is ready, with ``done`` steps done before."""
+        """Report that the engine is ready and ``done`` steps were completed before."""
 
     def stepped(self, report: StepReport) -> None:
-        """Take note of an optimizer step."""
+        """Report an optimizer step."""
 
     def validated(self, step: int, loss: float) -> None:
-        """Take note of the validation loss (nats per trained token) after ``step`` steps."""
+        """Report the validation loss (nats per trained token) after ``step`` steps."""
 
     def wants_state(self, step: int) -> bool:
-        """Tell, the same on every rank, whether the state must be saved now, whatever the regular interval."""
+        """Return whether to save the state now, outside the regular interval; must be the same on every rank."""
         return False
 
     def save(self, report: StepReport, write: Callable[[Path], None]) -> None:
@@ -103,20 +103,20 @@ class TrainingHooks:
 
 
 def run_training(task: TrainingTask, resume_from: Path | None, hooks: TrainingHooks) -> None:
-    """Train one arm; ``torch.distributed`` is initialised.
+    """Train one arm; the caller has initialised ``torch.distributed``.
 
     Args:
         task: What to train.
-        resume_from: Folder of a saved state of the same task to continue from, of any number of workers.
-        hooks: Told what happens.
+        resume_from: Folder with a saved state of the same task to continue from; any number of workers wrote it.
+        hooks: Called around the steps.
 
     Raises:
-        NonFiniteLossError: the loss is no number any more.
+        NonFiniteLossError: the loss or its gradient is not finite.
         InputError: ``resume_from`` is the state of another task.
     """
     train, schedule = task.train, task.schedule
     engine = start_engine(task.base, train, task.seed, task.deepspeed)
-    done = load_state(engine, resume_from, task.origin, partial(_step_of_zeros, engine)) if resume_from else 0
+    done = load_state(engine, resume_from, task.origin) if resume_from else 0
     dose_steps = {schedule.step_of_dose(dose): dose for dose in train.doses}
     hooks.started(done)
     if not done:
@@ -124,46 +124,17 @@ def run_training(task: TrainingTask, resume_from: Path | None, hooks: TrainingHo
     for step in range(done + 1, schedule.total_steps + 1):
         report = _train_step(engine, task, schedule, step)
         hooks.stepped(report)
+
+        # Save the weights of a dose before the state: a resume after it does not need to write them again.
         if step in dose_steps:
-            save_weights(engine, task.base, task.origin | {"dose": dose_steps[step]}, _place(task, dose_steps[step]))
+            dose = dose_steps[step]
+            save_weights(engine, task.base, task.origin | {"dose": dose}, task.output / adapter_name(dose))
             _validate(engine, task, step, hooks)
+
+        # Every rank must ask the hooks at every step; after the last step there is nothing to resume.
         regular = step % train.checkpoint_every_steps == 0
         if (hooks.wants_state(step) or regular) and step < schedule.total_steps:
             hooks.save(report, partial(save_state, engine, step, task.origin))
-
-
-def _place(task: TrainingTask, dose: float) -> Path:
-    return task.output / adapter_name(dose)
-
-
-@dataclass
-class _Tally:
-    """What one rank counts during a step."""
-
-    losses: list[tuple[Row | None, torch.Tensor]] = field(default_factory=list)
-
-    def add(self, row: Row | None, loss: torch.Tensor) -> None:
-        self.losses.append((row, loss.detach()))
-
-    @property
-    def tokens(self) -> int:
-        return sum(len(row.token_ids) for row, _ in self.losses if row)
-
-    @property
-    def padding(self) -> int:
-        return 2 * sum(row is None for row, _ in self.losses)  # see engine.NO_ROW
-
-    def gathered(self, device: torch.device) -> torch.Tensor:
-        """Return summed loss, tokens, padding and peak memory of every rank [ranks x 4]."""
-        loss = sum(float(loss) for _, loss in self.losses)
-        own = torch.tensor([loss, self.tokens, self.padding, _peak_memory_bytes()], dtype=torch.float64, device=device)
-        every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-        dist.all_gather(every, own)
-        return torch.stack(every).cpu()
-
-    def not_finite(self) -> list[str]:
-        """Return the conversations of the rows whose loss is no number."""
-        return [name for row, loss in self.losses if row and not math.isfinite(float(loss)) for name in row.ids]
 
 
 def _train_step(engine: Any, task: TrainingTask, schedule: Schedule, step: int) -> StepReport:
@@ -171,58 +142,100 @@ def _train_step(engine: Any, task: TrainingTask, schedule: Schedule, step: int) 
     world_size = dist.get_world_size()
     batch = [task.examples[index] for index in schedule.batch(step)]
     trained_tokens = sum(sum(example.trained) for example in batch)
+
+    # Accumulate the gradients of this rank's rows.
     rows = _rows_of_rank(batch, task.train.row_length)
-    tally = _Tally()
+    losses = []
     for number, row in enumerate(rows, start=1):
-        torch.manual_seed(_seed(task.seed, step, row))  # dropout: the same after a resume, on any number of workers
+        # Seed dropout by the row's content: it is the same after a resume and on any number of workers.
+        torch.manual_seed(zlib.crc32(repr((task.seed, step, row.ids if row else None)).encode()))
         loss = engine(row)
         engine.set_gradient_accumulation_boundary(number == len(rows))
-        # DeepSpeed averages gradients over ranks; this makes them the mean over all trained tokens of the step.
+        # DeepSpeed averages gradients over ranks; this factor makes them the mean over all trained tokens of the step.
         engine.backward(loss * (world_size / trained_tokens))
-        tally.add(row, loss)
-        if number == len(rows):  # the next call changes the weights
-            gathered = tally.gathered(engine.device)
-            _stop_unless_finite(float(gathered[:, 0].sum()), "loss", task, step, tally)
-        engine.step()
+        losses.append(loss.detach())
+        if number < len(rows):
+            engine.step()
+
+    # Add up what every rank counted [ranks x 4], and check the loss before the last engine.step() changes the weights.
+    own = torch.tensor(
+        [
+            sum(float(loss) for loss in losses),
+            sum(len(row.token_ids) for row in rows if row),
+            len(NO_ROW.token_ids) * rows.count(None),
+            _peak_memory_bytes(),
+        ],
+        dtype=torch.float64,
+        device=engine.device,
+    )
+    every = [torch.empty_like(own) for _ in range(world_size)]
+    dist.all_gather(every, own)
+    loss_sums, tokens, padding, peak_bytes = torch.stack(every).cpu().unbind(dim=1)
+    loss_total = float(loss_sums.sum())
+    _stop_unless_finite(loss_total, "loss", task, step, rows, losses)
+
+    # Update the weights.
+    engine.step()
     gradient_norm = float(engine.get_global_grad_norm() or 0.0)
-    _stop_unless_finite(gradient_norm, "gradient", task, step, tally)
-    computed = gathered[:, 1] + gathered[:, 2]
+    _stop_unless_finite(gradient_norm, "gradient", task, step, rows, losses)
+    computed = tokens + padding
     return StepReport(
         step=step,
         total_steps=schedule.total_steps,
         epoch=schedule.epoch_at(step),
-        loss=float(gathered[:, 0].sum()) / trained_tokens,
+        loss=loss_total / trained_tokens,
         learning_rate=task.train.learning_rate,
         gradient_norm=gradient_norm,
         trained_tokens=trained_tokens,
-        tokens=int(gathered[:, 1].sum()),
+        tokens=int(tokens.sum()),
         seconds=time.perf_counter() - started,
         num_workers=world_size,
-        padding_share=float(gathered[:, 2].sum() / computed.sum()),
+        padding_share=float(padding.sum() / computed.sum()),
         waiting_share=float(1 - computed.mean() / computed.max()),
-        peak_memory_bytes=int(gathered[:, 3].max()),
+        peak_memory_bytes=int(peak_bytes.max()),
     )
 
 
-def _stop_unless_finite(value: float, name: str, task: TrainingTask, step: int, tally: _Tally) -> None:
-    """Raise on every rank if the value, which is the same on all, is no number."""
+def _rows_of_rank(batch: list[Example], row_length: int) -> list[Row | None]:
+    """Return this rank's rows, the longest first; every rank has the same number, filled up with None."""
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    rows = sorted(pack(batch, row_length), key=lambda row: -len(row.token_ids))
+    own: list[Row | None] = list(rows[rank::world_size])
+    return own + [None] * (math.ceil(len(rows) / world_size) - len(own))
+
+
+def _peak_memory_bytes() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+def _stop_unless_finite(
+    value: float, name: str, task: TrainingTask, step: int, rows: list[Row | None], losses: list[torch.Tensor]
+) -> None:
+    """Raise on every rank if the value, which is the same on all, is not finite."""
     if math.isfinite(value):
         return
-    own = tally.not_finite()
+
+    # Collect from all ranks the conversations of the rows whose own loss is not finite.
+    pairs = zip(rows, losses, strict=True)
+    own = [key for row, loss in pairs if row and not math.isfinite(float(loss)) for key in row.ids]
     found: list[list[str]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(found, own)
-    names = [name for names in found for name in names] or ["none of them alone"]
-    shown = ", ".join(names[:NAMED_EXAMPLES]) + (
-        f" and {len(names) - NAMED_EXAMPLES} more" * (len(names) > NAMED_EXAMPLES)
-    )
+    names = [key for keys in found for key in keys] or ["no single conversation"]
+
+    shown = ", ".join(names[:NAMED_EXAMPLES])
+    if len(names) > NAMED_EXAMPLES:
+        shown += f" and {len(names) - NAMED_EXAMPLES} more"
     raise NonFiniteLossError(
         f"the {name} is {value} at step {step} (epoch {task.schedule.epoch_at(step):.2f}), on conversations: {shown}: "
-        f"lower train.learning_rate ({task.train.learning_rate:g}) or mend these; checkpoints before this step are kept"
+        f"lower train.learning_rate ({task.train.learning_rate:g}) or correct the conversations; checkpoints of "
+        "earlier steps are kept"
     )
 
 
 def _validate(engine: Any, task: TrainingTask, step: int, hooks: TrainingHooks) -> None:
-    """Tell the loss on the conversations that are held out, if there are any."""
+    """Report the loss on the held-out conversations, if there are any."""
     if not task.validation:
         return
     engine.eval()
@@ -233,27 +246,3 @@ def _validate(engine: Any, task: TrainingTask, step: int, hooks: TrainingHooks) 
     engine.train()
     dist.all_reduce(loss)
     hooks.validated(step, loss.item() / sum(sum(example.trained) for example in task.validation))
-
-
-def _rows_of_rank(batch: list[Example], row_length: int) -> list[Row | None]:
-    """Return this rank's rows, the longest first; every rank has as many, filled up with None."""
-    rank, world_size = dist.get_rank(), dist.get_world_size()
-    rows = sorted(pack(batch, row_length), key=lambda row: -len(row.token_ids))
-    own: list[Row | None] = list(rows[rank::world_size])
-    return own + [None] * (math.ceil(len(rows) / world_size) - len(own))
-
-
-def _seed(seed: int, step: int, row: Row | None) -> int:
-    return zlib.crc32(repr((seed, step, row.ids if row else None)).encode())
-
-
-def _step_of_zeros(engine: Any) -> None:
-    """Take a step without a gradient: it changes no weight and creates the optimizer's moments."""
-    engine.backward(engine(None))
-    engine.step()
-
-
-def _peak_memory_bytes() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

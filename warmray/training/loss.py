@@ -1,4 +1,4 @@
-"""Cross-entropy without the full [tokens x vocabulary] logits, which for large vocabularies dwarf the model."""
+"""Cross-entropy without the full [tokens x vocabulary] logits, which for large vocabularies outweigh the model."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from warmray.models.memory import LOSS_CHUNK_TOKENS
 def loss_sum(hidden: torch.Tensor, targets: torch.Tensor, head: nn.Module) -> torch.Tensor:
     """Return the summed cross-entropy in nats, a float32 scalar.
 
-    Only one chunk of logits exists at any time: the backward pass computes them again instead of keeping them, unless
-    there is but one chunk. The head is called as a module, so it may be frozen or trained, tied, adapted, or
-    partitioned by ZeRO-3.
+    Only one chunk of logits exists at any time: the backward pass recomputes a chunk instead of keeping it, unless
+    there is only one. The head is called as a module, so it may be frozen or trained, tied, adapted, or partitioned
+    by ZeRO-3.
 
     Args:
         hidden: Last hidden states of the positions that predict a trained token [T x H]; T may be 0.
-        targets: The tokens they should predict [T].
-        head: From hidden states [* x H] to logits [* x vocabulary].
+        targets: The tokens to predict [T].
+        head: Maps hidden states [* x H] to logits [* x vocabulary].
     """
     if len(targets) <= LOSS_CHUNK_TOKENS:
         return _chunk_loss(hidden, targets, head)

@@ -1,4 +1,4 @@
-"""Several conversations share a row of tokens, and none sees another."""
+"""Several conversations share a row of tokens, and no conversation sees another."""
 
 from __future__ import annotations
 
@@ -25,47 +25,59 @@ class Row:
 
     @property
     def position_ids(self) -> list[int]:
-        """Return the place of every token in its own conversation (0-based)."""
+        """Return the position of every token in its own conversation (0-based)."""
         return [position for length in self.lengths for position in range(length)]
 
     @property
     def boundaries(self) -> list[int]:
-        """Return where each conversation starts, and the length of the row: what kernels call ``cu_seqlens``."""
+        """Return where each conversation starts, then the length of the row: what kernels call ``cu_seqlens``."""
         return [0, *accumulate(self.lengths)]
 
 
 def pack(examples: list[Example], max_length: int) -> list[Row]:
-    """Pack examples into few rows of at most ``max_length`` tokens, as even as may be.
+    """Pack examples into few rows of at most ``max_length`` tokens, of similar lengths.
 
-    How few is found by best fit (longest first, each where least is left over). Into as many rows the examples are
-    then laid anew, each into the emptiest, so that workers with a row each wait little for one another; where that
-    does not fit, the best fit stays. The same examples in the same order always give the same rows.
+    Best fit finds the number of rows. The examples are then spread evenly over as many rows: workers with a row each
+    wait little for one another. If the even rows overflow, the best-fit rows are used. The same examples in the same
+    order always give the same rows.
 
     Raises:
         ValueError: an example is longer than a row.
     """
-    placed: list[list[Example]] = []
+    longest_first = sorted(examples, key=lambda example: -len(example.token_ids))
+
+    # Best fit: longest first, each example into the row that it leaves least space in.
+    best_fit: list[list[Example]] = []
     free: list[tuple[int, int]] = []  # (tokens left, row), ascending
-    for example in sorted(examples, key=lambda example: -len(example.token_ids)):
+    for example in longest_first:
         length = len(example.token_ids)
         if length > max_length:
             raise ValueError(f"{example.id!r} has {length} tokens, a row {max_length}")
         best = bisect_left(free, (length, 0))
         if best == len(free):
-            placed.append([])
-            left, row = max_length, len(placed) - 1
+            best_fit.append([])
+            left, row = max_length, len(best_fit) - 1
         else:
             left, row = free.pop(best)
-        placed[row].append(example)
+        best_fit[row].append(example)
         insort(free, (left - length, row))
-    return [_row(members) for members in _even(examples, len(placed), max_length) or placed]
+
+    return [
+        Row(
+            ids=tuple(example.id for example in members),
+            lengths=tuple(len(example.token_ids) for example in members),
+            token_ids=tuple(token for example in members for token in example.token_ids),
+            trained=tuple(flag for example in members for flag in example.trained),
+        )
+        for members in _spread_evenly(longest_first, len(best_fit), max_length) or best_fit
+    ]
 
 
-def _even(examples: list[Example], count: int, max_length: int) -> list[list[Example]] | None:
-    """Lay examples into ``count`` rows, longest first, each into the emptiest; None where a row overflows."""
+def _spread_evenly(longest_first: list[Example], count: int, max_length: int) -> list[list[Example]] | None:
+    """Put each example into the emptiest of ``count`` rows; return None if a row overflows."""
     rows: list[list[Example]] = [[] for _ in range(count)]
     emptiest = [(0, row) for row in range(count)]  # a heap of (tokens, row)
-    for example in sorted(examples, key=lambda example: -len(example.token_ids)):
+    for example in longest_first:
         tokens, row = emptiest[0]
         if tokens + len(example.token_ids) > max_length:
             return None
@@ -74,21 +86,12 @@ def _even(examples: list[Example], count: int, max_length: int) -> list[list[Exa
     return rows
 
 
-def _row(members: list[Example]) -> Row:
-    return Row(
-        ids=tuple(example.id for example in members),
-        lengths=tuple(len(example.token_ids) for example in members),
-        token_ids=tuple(token for example in members for token in example.token_ids),
-        trained=tuple(flag for example in members for flag in example.trained),
-    )
-
-
 def model_inputs(row: Row, device: torch.device | str) -> dict[str, Any]:
-    """Return what a transformers model takes to read a row [1 x tokens] without mixing its conversations.
+    """Return the arguments with which a transformers model reads a row [1 x tokens], conversations kept apart.
 
-    What keeps them apart: sdpa, eager and flex attention build their mask from restarted ``position_ids``, but only
-    for a model that is given no mask and no cache; FlashAttention is told the boundaries. A mask of ones, or the
-    cache that models use unless told otherwise, would let every conversation read those before it.
+    Sdpa, eager and flex attention build their mask from ``position_ids`` that restart, but only if the model gets no
+    mask and no cache. FlashAttention takes the boundaries. A mask of ones, or the cache that models use by default,
+    would let every conversation read those before it.
     """
     boundaries = torch.tensor(row.boundaries, dtype=torch.int32, device=device)
     return {
@@ -105,7 +108,7 @@ def model_inputs(row: Row, device: torch.device | str) -> dict[str, Any]:
 
 def predictions(row: Row, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the positions [N] whose hidden state predicts a trained token, and those tokens [N]."""
-    starts = set(row.boundaries)  # the first token of a conversation is predicted by nothing
+    starts = set(row.boundaries)  # no position predicts the first token of a conversation
     targets = [index for index, trained in enumerate(row.trained) if trained and index not in starts]
     positions = torch.tensor([index - 1 for index in targets], dtype=torch.long, device=device)
     return positions, torch.tensor([row.token_ids[index] for index in targets], dtype=torch.long, device=device)

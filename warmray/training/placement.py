@@ -1,4 +1,4 @@
-"""Where a training runs on the cluster: how many workers, on what, and whether they can hold it."""
+"""Where a training runs on the cluster: how many workers, on which device, and whether they can hold it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from warmray.models.architecture import (
 )
 from warmray.models.fit import fit_setup
 from warmray.models.loading import BaseCheckpoint
+from warmray.models.memory import GIB
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,18 @@ class Placement:
     """Workers of a training."""
 
     num_workers: int | tuple[int, int]
-    """Or the fewest and the most."""
+    """A fixed number, or the fewest and the most of an elastic training."""
     device: Device | None
     """Each worker's GPU; None on CPUs."""
 
     @property
     def fewest(self) -> int:
-        """The number of workers that must be enough."""
+        """The smallest number of workers that the training may run on."""
         return self.num_workers[0] if isinstance(self.num_workers, tuple) else self.num_workers
 
 
 def find_placement(asked: NumWorkers) -> Placement:
-    """Return the workers that the running Ray can give: on its GPUs if it has any, or else on CPUs.
+    """Return the workers that the running Ray can give: on its GPUs if it has any, otherwise on CPUs.
 
     Raises:
         InputError: the cluster has fewer GPUs or CPUs than workers; Ray itself would wait for ever.
@@ -53,7 +54,11 @@ def find_placement(asked: NumWorkers) -> Placement:
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
     available, kind = (gpus, "GPUs") if gpus else (cpus, "CPUs")
     wanted = (gpus or min(2, cpus)) if asked == "auto" else asked
-    placement = Placement(wanted, _first_device() if gpus else None)
+
+    # A Ray task reads the GPU: the driver itself may run on a node without one.
+    device = ray.get(ray.remote(num_gpus=1)(first_gpu).remote()) if gpus else None
+
+    placement = Placement(wanted, device)
     if not 1 <= placement.fewest <= available:
         shown = list(asked) if isinstance(asked, tuple) else asked
         raise InputError(
@@ -62,25 +67,22 @@ def find_placement(asked: NumWorkers) -> Placement:
     return placement
 
 
-def _first_device() -> Device:
-    @ray.remote(num_gpus=1)
-    def look() -> Device:
-        import torch
+def first_gpu() -> Device:
+    """Return the first GPU that this process sees; torch raises if there is none."""
+    import torch
 
-        facts = torch.cuda.get_device_properties(0)
-        return Device(facts.name, facts.total_memory / (1 << 30))
-
-    return ray.get(look.remote())
+    facts = torch.cuda.get_device_properties(0)
+    return Device(facts.name, facts.total_memory / GIB)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What the driver knows of a model without its weights."""
+    """What the driver knows about a model without its weights."""
 
     parameters: int
     linear_names: list[str]
     architecture: Architecture | None
-    """None where memory cannot be reckoned: the layers are not those of a gated-MLP decoder."""
+    """None if memory cannot be estimated: the layers are not those of a gated-MLP decoder."""
 
 
 def read_base(base: BaseCheckpoint) -> Shape:
@@ -95,11 +97,11 @@ def read_base(base: BaseCheckpoint) -> Shape:
 
 
 def settle(train: TrainConfig, shape: Shape, placement: Placement) -> TrainConfig:
-    """Return the configuration with what it leaves to memory decided: whether activations are computed again.
+    """Return the configuration with ``gradient_checkpointing`` decided by the memory that the training needs.
 
     Raises:
-        InputError: a module to adapt does not exist, or the GPUs cannot hold the training; the message has the plan's
-            figures and the fewest that can.
+        InputError: a target module does not exist, or the GPUs cannot hold the training; the message gives the
+            estimate and the smallest number of GPUs that can.
     """
     check_target_modules(train.target_modules, shape.linear_names)
     device = placement.device

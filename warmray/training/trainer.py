@@ -1,4 +1,4 @@
-"""The Ray trainer around the loop: workers, retries, checkpoints, and the finished adapters found again by content."""
+"""The Ray trainer around the loop: workers, retries, checkpoints, and reuse of finished trainings by content."""
 
 from __future__ import annotations
 
@@ -35,15 +35,18 @@ from warmray.training.worker import WorkerJob, run_worker
 from warmray.training.zero import deepspeed_settings
 
 RECIPE_VERSION = 5
-"""Part of every training's key: raise it when the loop changes what comes out."""
+"""Part of every training's key: raise it when a change of the loop changes the adapters."""
 MAX_WORKER_FAILURES = 3
-HOW_NOT_WHAT = {
+LAYOUT_SETTINGS = {
     "arms", "num_workers", "checkpoint_every_steps", "keep_checkpoints", "zero_stage", "offload",
     "gradient_checkpointing", "deepspeed_config",
 }  # fmt: skip
-"""Settings that change how a training is laid out on the cluster and not, but for rounding, what comes out of it."""
+"""Settings that change how a training runs on the cluster but, except for rounding, not the adapters."""
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-DONE_NAME, BEGUN_NAME = "training.json", "begun.json"
+DONE_NAME = "training.json"
+"""Record of a finished training."""
+STARTED_NAME = "begun.json"
+"""What a training is of, written before it starts."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +61,20 @@ class TrainedArm:
 
 @dataclass(frozen=True)
 class RunName:
-    """A name that a person gives a training; without one it is found by its content alone."""
+    """A name that a person gives a training; a training without a name is found by its content alone."""
 
     text: str
     resume: bool
-    """Go on with the training of that name, or find it finished; otherwise the name must be new."""
+    """Resume the training of that name, or return it if it is finished; otherwise the name must be new."""
 
     def __post_init__(self) -> None:
         if not RUN_NAME.fullmatch(self.text):
-            raise InputError(f"--name {self.text!r}: take letters, digits, dots, dashes and underscores")
+            raise InputError(f"--name {self.text!r}: use letters, digits, dots, dashes and underscores only")
 
 
 def training_key(config: RunConfig, arm: Arm, base: BaseCheckpoint, corpus: Corpus, deepspeed: dict[str, Any]) -> str:
-    """Return the content digest of one training: what would change its adapters, and nothing else."""
-    recipe = config.train.model_dump(exclude=HOW_NOT_WHAT)
+    """Return the content digest of one training: it covers what changes the adapters, and nothing else."""
+    recipe = config.train.model_dump(exclude=LAYOUT_SETTINGS)
     numerics = {name: value for name, value in deepspeed.items() if name != "zero_optimization"}
     return digest([RECIPE_VERSION, arm, base.digest, base.dtype, corpus.digest, recipe, config.seed, numerics])
 
@@ -79,12 +82,12 @@ def training_key(config: RunConfig, arm: Arm, base: BaseCheckpoint, corpus: Corp
 def train_arm(
     config: RunConfig, arm: Arm, base: BaseCheckpoint, corpus: Corpus, post: Post, name: RunName | None = None
 ) -> TrainedArm:
-    """Return the adapters of one arm, training them unless they are there already; Ray must be running.
+    """Return the adapters of one arm, and train them first unless they exist; Ray must be running.
 
     Raises:
-        InputError: the cluster cannot hold the workers that the configuration asks for; or a ``name`` that is taken,
-            or whose training is another.
-        InterruptedRunError: workers failed more often than is accepted; the next call resumes.
+        InputError: the cluster cannot hold the workers that the configuration asks for; the ``name`` is taken; or the
+            training of that name is another one.
+        InterruptedRunError: the workers failed too often; the next call resumes.
     """
     deepspeed = deepspeed_settings(config.train, base.dtype)
     key = training_key(config, arm, base, corpus, deepspeed)
@@ -101,36 +104,37 @@ def train_arm(
     folder = make_folder(home() / "trainings") / (f"{name.text}-{arm}" if name else f"{arm}-{key}")
     if name:
         _check_name(folder, name, origin)
+
+    # Train, unless an earlier or a concurrent call has done so.
     done = folder / DONE_NAME
     if not done.exists():
-        with _only_trainer_of(folder, post):
+        with _exclusive(folder, post):
             if not done.exists():
                 _Training(config, arm, base, corpus, folder, origin, deepspeed, post).run()
+
     facts = json.loads(done.read_text(encoding="utf-8"))
     adapters = {dose: resolve_adapter(folder / adapter_name(dose), base) for dose in config.train.doses}
     return TrainedArm(arm, key, adapters, facts["mlflow_run_id"])
 
 
 def _check_name(folder: Path, name: RunName, origin: dict[str, Any]) -> None:
-    """Check that a name is new, or that what it names is to go on and is the same training."""
-    begun = folder / BEGUN_NAME
-    if not begun.exists():
+    """Check that a name is new, or with ``resume`` that it belongs to the same training."""
+    started = folder / STARTED_NAME
+    if not started.exists():
         if name.resume:
-            raise InputError(
-                f"--resume: no training called {name.text!r} was begun below {folder.parent}: leave it out"
-            )
+            raise InputError(f"--resume: no training called {name.text!r} exists in {folder.parent}: remove --resume")
         return
     if not name.resume:
-        state = "is finished" if (folder / DONE_NAME).exists() else "was begun"
+        state = "is finished" if (folder / DONE_NAME).exists() else "has started"
         raise InputError(
-            f"a training called {name.text!r} {state}: add --resume to go on with it, or take another name"
+            f"a training called {name.text!r} {state}: add --resume to continue it, or choose another name"
         )
-    check_same_training(f"training {name.text!r}", json.loads(begun.read_text(encoding="utf-8")), origin)
+    check_same_training(f"training {name.text!r}", json.loads(started.read_text(encoding="utf-8")), origin)
 
 
 @contextlib.contextmanager
-def _only_trainer_of(folder: Path, post: Post) -> Iterator[None]:
-    """Let one process at a time train into ``folder``; a second waits and then finds the work done."""
+def _exclusive(folder: Path, post: Post) -> Iterator[None]:
+    """Let one process at a time train into ``folder``; a second one waits and then finds the finished adapters."""
     lock = only_one_at(folder)
     try:
         lock.acquire(timeout=0)
@@ -145,7 +149,7 @@ def _only_trainer_of(folder: Path, post: Post) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Training:
-    """One arm that is not trained yet."""
+    """The training of one arm."""
 
     config: RunConfig
     arm: Arm
@@ -157,7 +161,8 @@ class _Training:
     post: Post
 
     def run(self) -> None:
-        """Train, and record that it is done."""
+        """Train the arm, write its adapters, and write the record of a finished training."""
+        # Decide the layout and tokenise: mistakes in the configuration surface before any worker starts.
         placement = find_placement(self.config.train.num_workers)
         shape = read_base(self.base)
         train = settle(self.config.train, shape, placement)
@@ -169,20 +174,24 @@ class _Training:
             "conversations_held_out": len(held_out.examples),
         }
         make_folder(self.folder)
-        write_whole(self.folder / BEGUN_NAME, json.dumps(origin, indent=2))
+        write_whole(self.folder / STARTED_NAME, json.dumps(origin, indent=2))
+
+        # Train on Ray's workers.
         task = TrainingTask(
             self.base, train, self.config.seed, trained.examples, held_out.examples, origin, self.deepspeed, self.folder
         )
-        with self._tracked(origin, train.gradient_checkpointing is True) as tracking:
+        with self._mlflow_run(origin, train.gradient_checkpointing is True) as tracking:
             stage, experiment = f"train {self.arm}", self.config.tracking.experiment
-            _fit(WorkerJob(task, stage, self.post, experiment, tracking, shape.parameters), placement)
+            _fit_on_workers(WorkerJob(task, stage, self.post, experiment, tracking, shape.parameters), placement)
+
+        # Record the end; a finished training needs no resume state.
         record = json.dumps({"origin": origin, "mlflow_run_id": tracking and tracking[1]}, indent=2)
         write_whole(self.folder / DONE_NAME, record)
         for checkpoint in self.folder.glob("checkpoint_*"):
-            shutil.rmtree(checkpoint, ignore_errors=True)  # resume state of a finished training serves nobody
+            shutil.rmtree(checkpoint, ignore_errors=True)
 
     def _tokenised(self, split: Literal["train", "probe"]) -> TokenisedCorpus:
-        """Return the examples of a split and tell what did not fit; what the probe is fitted on is never trained on."""
+        """Return the examples of a split, and report what did not fit. The ``probe`` split is never trained on."""
         conversations = self.corpus.read(self.arm, split)
         if not conversations and split == "probe":
             return TokenisedCorpus([], [], [])
@@ -195,12 +204,13 @@ class _Training:
         return tokenised
 
     @contextlib.contextmanager
-    def _tracked(self, origin: dict[str, Any], recomputes: bool) -> Iterator[tuple[str, str] | None]:
-        """Open the MLflow run and close it however the block ends; without a server, go on without."""
+    def _mlflow_run(self, origin: dict[str, Any], recomputes: bool) -> Iterator[tuple[str, str] | None]:
+        """Open the MLflow run and close it when the block ends; without a server, train without logging."""
+        # Open the run and log what the training is of.
         try:
             tracker = Tracker(self.config.tracking.experiment)
             facts = {name: value for name, value in origin.items() if name != "recipe"} | origin["recipe"]
-            # A named training is a run of its own, even where another of the same content was logged.
+            # The folder is part of the key: a named training has its own run even if another has the same content.
             key = f"{self.origin['training_key']}/{self.folder.name}"
             run_id = tracker.open_training(key, self.folder.name, facts | {"gradient_checkpointing": recomputes})
             tracker.log_document(run_id, self.deepspeed, "deepspeed.json")
@@ -211,6 +221,8 @@ class _Training:
             print("[warmray] MLflow cannot be reached: this training is kept on disk, but not logged", flush=True)
             yield None
             return
+
+        # Close the run with the status that the block ended with.
         status = "FAILED"
         try:
             yield tracker.uri, run_id
@@ -223,8 +235,8 @@ class _Training:
                 tracker.close(run_id, status)
 
 
-def _fit(job: WorkerJob, placement: Placement) -> None:
-    """Let Ray Train run the loop on its workers, again from the newest checkpoint if some of them fail."""
+def _fit_on_workers(job: WorkerJob, placement: Placement) -> None:
+    """Let Ray Train run the loop on its workers; after a failure it restarts them from the newest checkpoint."""
     quiet_libraries()
     folder, train = job.task.output, job.task.train
     use_gpu = placement.device is not None
@@ -238,13 +250,15 @@ def _fit(job: WorkerJob, placement: Placement) -> None:
             resources_per_worker=None if use_gpu else {"CPU": 1},
         ),
         run_config=ray.train.RunConfig(
-            name=folder.name,  # also the key by which Ray Train finds an interrupted run again
+            name=folder.name,  # Ray Train finds an interrupted run by this name
             storage_path=str(folder.parent),
             failure_config=ray.train.FailureConfig(max_failures=MAX_WORKER_FAILURES),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.keep_checkpoints),
             worker_runtime_env={"env_vars": QUIET_ENVIRONMENT},
         ),
     )
+
+    # Pass on a person's mistake as it is; report other failures in one line that says how to continue.
     try:
         refusal = trainer.fit().return_value
     except ray.train.TrainingFailedError as error:

@@ -1,4 +1,4 @@
-"""What runs on every Ray Train worker: the loop, with checkpoints, progress and MLflow around it."""
+"""The Ray Train worker: the training loop with checkpoints, progress and MLflow around it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import torch
 from ray.train import CheckpointUploadMode
 
 from warmray.cluster.progress import Post, Update
+from warmray.models.memory import GIB
 from warmray.models.plan import known_gpu
 from warmray.quiet import quiet_libraries
 from warmray.tracking.mlflow_client import TrainingLog
 from warmray.training.loop import NonFiniteLossError, StepReport, TrainingHooks, TrainingTask, run_training
-from warmray.training.state import CorruptStateError, check_state
-
-GIB = 1 << 30
+from warmray.training.state import CorruptStateError, verify_state
 
 
 @dataclass(frozen=True)
@@ -33,53 +32,53 @@ class WorkerJob:
     tracking: tuple[str, str] | None
     """MLflow address and run id."""
     parameters: int
-    """Of the base model: what the share of the GPU's peak is reckoned with."""
+    """Parameters of the base model, from which ``mfu`` is calculated."""
 
 
 def run_worker(worker_config: dict[str, WorkerJob]) -> str | None:
     """Run the loop on one Ray Train worker.
 
     Returns:
-        Why the training must not be tried again as it is, or None when it is done. (Whatever is raised is tried again.)
+        Why a retry is useless, or None when the training is complete. (Ray Train retries after any exception.)
     """
     quiet_libraries()
     job = worker_config["job"]
-    leads = ray.train.get_context().get_world_rank() == 0
-    with contextlib.ExitStack() as opened:
+    is_leader = ray.train.get_context().get_world_rank() == 0
+    with contextlib.ExitStack() as stack:
         log = None
-        if leads and job.tracking:
-            log = opened.enter_context(TrainingLog(job.experiment, *job.tracking))
-        state = _newest_whole_state(opened, job, leads)
+        if is_leader and job.tracking:
+            log = stack.enter_context(TrainingLog(job.experiment, *job.tracking))
+        state = _newest_intact_state(stack, job, is_leader)
         try:
-            run_training(job.task, state, _Leader(job, log) if leads else _RayHooks())
+            run_training(job.task, state, _LeaderHooks(job, log) if is_leader else _RayHooks())
         except NonFiniteLossError as error:
             return str(error)
     return None
 
 
-def _newest_whole_state(opened: contextlib.ExitStack, job: WorkerJob, leads: bool) -> Path | None:
-    """Return the newest checkpoint that is whole; tell which ones were passed over."""
+def _newest_intact_state(stack: contextlib.ExitStack, job: WorkerJob, is_leader: bool) -> Path | None:
+    """Return the newest checkpoint that is intact, and report each damaged one that is skipped."""
     for reported in reversed(ray.train.get_all_reported_checkpoints()):
-        folder = Path(opened.enter_context(reported.checkpoint.as_directory()))
+        folder = Path(stack.enter_context(reported.checkpoint.as_directory()))
         try:
-            check_state(folder)
+            verify_state(folder)
         except CorruptStateError as error:
-            if leads:
-                job.post(Update(f"{job.stage}, resume", 1, 1, remark=f"checkpoint passed over: {error}"))
+            if is_leader:
+                job.post(Update(f"{job.stage}, resume", 1, 1, remark=f"damaged checkpoint skipped: {error}"))
             continue
         return folder
     return None
 
 
 class _RayHooks(TrainingHooks):
-    """Every rank's part in saving: Ray Train wants the same calls from all of them."""
+    """Every rank's part in saving: Ray Train needs the same calls from all ranks."""
 
     def __init__(self) -> None:
         self._leaving_nodes: list[str] = []
         self._node_leaves = False
 
     def wants_state(self, step: int) -> bool:
-        """Save once when a node is about to be taken away; the workers train on until it is."""
+        """Save once when Ray announces the loss of a node; the workers continue until the node is gone."""
         info = ray.train.get_preemption_info()
         leaving = info.preempted_node_ids if info else []
         self._node_leaves = bool(leaving) and leaving != self._leaving_nodes
@@ -89,20 +88,23 @@ class _RayHooks(TrainingHooks):
     def save(self, report: StepReport, write: Callable[[Path], None]) -> None:
         folder = Path(tempfile.mkdtemp(prefix="warmray-state-"))
         write(folder)
-        leads = any(folder.iterdir())
-        if not leads:
+
+        # Only rank 0 writes files; the other ranks report without a checkpoint.
+        has_files = any(folder.iterdir())
+        if not has_files:
             folder.rmdir()
+
+        # Training continues during the upload, unless the node that holds the files may be gone before it ends.
         ray.train.report(
             {"step": report.step},
-            checkpoint=ray.train.Checkpoint.from_directory(folder) if leads else None,
-            # Training goes on while files travel, unless the node that holds them may be gone by then.
+            checkpoint=ray.train.Checkpoint.from_directory(folder) if has_files else None,
             checkpoint_upload_mode=CheckpointUploadMode.SYNC if self._node_leaves else CheckpointUploadMode.ASYNC,
             delete_local_checkpoint_after_upload=True,
         )
 
 
-class _Leader(_RayHooks):
-    """Rank 0 also tells: progress to the person who watches, metrics to MLflow."""
+class _LeaderHooks(_RayHooks):
+    """Rank 0 also reports progress to the driver and metrics to MLflow."""
 
     def __init__(self, job: WorkerJob, log: TrainingLog | None) -> None:
         super().__init__()
@@ -124,17 +126,16 @@ class _Leader(_RayHooks):
             self._log.log(step_metrics(report, self._job), report.step)
 
     def validated(self, step: int, loss: float) -> None:
-        self._validation = f", held out {loss:.3f}"
+        self._validation = f", validation loss {loss:.3f}"
         if self._log:
             self._log.log({"validation_loss": loss}, step)
 
 
 def step_metrics(report: StepReport, job: WorkerJob) -> dict[str, float]:
-    """Return what MLflow is told of a step.
+    """Return the metrics of a step that MLflow records.
 
-    ``mfu`` is the share of the GPU's dense bfloat16 peak, where that is known. Its arithmetic is counted by the
-    convention for LoRA, 4 FLOPs per parameter and token (no gradient of frozen weights), or 6 under full fine-tuning;
-    what is computed a second time to save memory does not count.
+    ``mfu`` is the share of the GPU's dense bfloat16 peak, for known GPUs. By convention LoRA counts 4 FLOPs per
+    parameter and token (frozen weights need no gradient), full fine-tuning 6; recomputation does not count.
     """
     per_gpu = report.seconds * report.num_workers
     flops_per_parameter = 4 if job.task.train.method == "lora" else 6

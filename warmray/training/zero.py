@@ -10,8 +10,8 @@ from warmray.config import TrainConfig
 from warmray.errors import InputError
 
 BUCKET_ELEMENTS = {"lora": 5_000_000, "full": 50_000_000}
-"""Gradients and weights that travel together."""
-OURS = {
+"""Gradients or weights that one collective call carries."""
+DERIVED_SETTINGS = {
     "train_batch_size": "train.batch_size",
     "train_micro_batch_size_per_gpu": "train.row_length",
     "gradient_accumulation_steps": "train.batch_size",
@@ -23,20 +23,20 @@ OURS = {
     "zero_optimization.offload_optimizer.device": "train.offload",
     "zero_optimization.offload_param.device": "train.offload",
 }
-"""DeepSpeed settings that the loop itself depends on, and the warmray setting that each is made from."""
+"""DeepSpeed settings that the loop depends on, and the warmray setting that decides each."""
 
 
 def deepspeed_settings(train: TrainConfig, dtype: str) -> dict[str, Any]:
-    """Return the DeepSpeed configuration: ZeRO stage, offloading and precision, then what the user's file says.
+    """Return the DeepSpeed configuration: ZeRO stage, offloading and precision, with the user's file merged over it.
 
     Raises:
-        InputError: ``train.deepspeed_config`` cannot be read, or sets what a setting of warmray's decides.
+        InputError: ``train.deepspeed_config`` cannot be read, or sets what a warmray setting decides.
     """
+    # ZeRO: buckets are allocated whole, and DeepSpeed's default of 500 M elements is more than an adapter has.
     host = {"device": "cpu", "pin_memory": False}
     zero: dict[str, Any] = {
         "stage": train.zero_stage,
-        "overlap_comm": train.zero_stage == 3,  # weights are gathered while others are computed with
-        # Buckets are allocated whole, and the default of 500 M elements is more than an adapter has.
+        "overlap_comm": train.zero_stage == 3,  # gathers the next weights during computation
         "reduce_bucket_size": BUCKET_ELEMENTS[train.method],
         "allgather_bucket_size": BUCKET_ELEMENTS[train.method],
     }
@@ -44,8 +44,9 @@ def deepspeed_settings(train: TrainConfig, dtype: str) -> dict[str, Any]:
         zero["offload_optimizer"] = host
     if "parameters" in train.offload:
         zero["offload_param"] = host
+
+    # training.schedule cuts the batches; DeepSpeed only needs to know that one step() follows every backward().
     settings = {
-        # Batches are cut by training.schedule; DeepSpeed only has to know that every step() follows one backward().
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 1.0,
@@ -59,6 +60,7 @@ def deepspeed_settings(train: TrainConfig, dtype: str) -> dict[str, Any]:
 
 
 def _read_overrides(path: str) -> dict[str, Any]:
+    """Read the user's DeepSpeed file and check that it leaves the derived settings alone."""
     where = f"train.deepspeed_config {path}"
     if not Path(path).is_absolute():
         raise InputError(f"{where} is a relative path: give an absolute one")
@@ -67,22 +69,21 @@ def _read_overrides(path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{where} cannot be read as JSON: {error}") from error
     if not isinstance(overrides, dict):
-        raise InputError(f"{where} is no JSON object: write it as DeepSpeed's configuration")
-    for key, setting in OURS.items():
-        if _holds(overrides, key):
-            raise InputError(f"{where} sets {key}, which {setting} decides: leave it out there")
+        raise InputError(f"{where} is not a JSON object: write it in the form of DeepSpeed's configuration")
+
+    # Walk down each dotted name; a name whose last part is reached is set in the file.
+    for key, setting in DERIVED_SETTINGS.items():
+        tree: Any = overrides
+        parts = key.split(".")
+        while parts and isinstance(tree, dict) and parts[0] in tree:
+            tree = tree[parts.pop(0)]
+        if not parts:
+            raise InputError(f"{where} sets {key}, but {setting} decides it: remove {key} from the file")
     return overrides
 
 
-def _holds(tree: Any, key: str) -> bool:
-    for part in key.split("."):
-        if not isinstance(tree, dict) or part not in tree:
-            return False
-        tree = tree[part]
-    return True
-
-
 def _merged(settings: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return ``settings`` with ``overrides`` on top, object by object."""
     merged = settings | overrides
     for key, value in overrides.items():
         if isinstance(value, dict) and isinstance(settings.get(key), dict):

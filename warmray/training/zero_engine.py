@@ -1,11 +1,9 @@
-"""The model under DeepSpeed: loaded, adapted or opened as a whole, and cut up as the ZeRO stage asks."""
+"""The model under DeepSpeed: loaded, with an adapter or trainable as a whole, and partitioned by the ZeRO stage."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,37 +21,31 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NO_ROW = Row(ids=("none",), lengths=(2,), token_ids=(0, 0), trained=(False, True))
+"""What a worker computes, and multiplies by zero, after its own rows."""
 
 
 class RowLoss(nn.Module):
     """The model as DeepSpeed sees it: a packed row in, the summed loss of its trained tokens out.
 
-    The whole computation stands inside one forward call, so that ZeRO-3 can bring the weights in and out.
+    One forward call holds the whole computation: ZeRO-3 gathers and releases weights around it.
     """
 
     def __init__(self, model: PeftModel | PreTrainedModel) -> None:
-        """Take a causal language model, with adapters or without."""
+        """Take a causal language model, with or without adapters."""
         super().__init__()
         self.model = model
 
     def forward(self, row: Row | None) -> torch.Tensor:
         """Return the summed cross-entropy in nats; without a row, zero with gradients of zero."""
-        if row is None:  # a worker that has run out of rows still takes part in every collective
-            return loss_sum(*self._states(NO_ROW), self._head()) * 0.0
-        return loss_sum(*self._states(row), self._head())
-
-    def _states(self, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
+        base: Any = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         device = next(self.model.parameters()).device
-        hidden = self._base().get_decoder()(**model_inputs(row, device)).last_hidden_state
-        positions, targets = predictions(row, device)
-        return hidden[0, positions], targets
 
-    def _head(self) -> nn.Module:
-        head: nn.Module = self._base().get_output_embeddings()
-        return head
-
-    def _base(self) -> Any:
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        # A worker without a row still takes part in every collective.
+        packed = NO_ROW if row is None else row
+        hidden = base.get_decoder()(**model_inputs(packed, device)).last_hidden_state
+        positions, targets = predictions(packed, device)
+        loss = loss_sum(hidden[0, positions], targets, base.get_output_embeddings())
+        return loss * 0.0 if row is None else loss
 
 
 def start_engine(base: BaseCheckpoint, train: TrainConfig, seed: int, settings: dict[str, Any]) -> Any:
@@ -61,16 +53,16 @@ def start_engine(base: BaseCheckpoint, train: TrainConfig, seed: int, settings: 
 
     Args:
         base: The model to start from.
-        train: What is trained, and how; ``gradient_checkpointing`` is decided (not ``auto``).
-        seed: Of the adapter's first weights.
-        settings: DeepSpeed's configuration, as :func:`warmray.training.zero.deepspeed_settings` makes it.
+        train: What is trained, and how; ``gradient_checkpointing`` must be decided (not ``auto``).
+        seed: Seed of the adapter's initial weights.
+        settings: DeepSpeed's configuration, made by :func:`warmray.training.zero.deepspeed_settings`.
     """
     find_operators()
     import deepspeed
 
     model = RowLoss(_trainable_model(base, train, seed, settings)).train()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    # The optimizer of offloaded weights works on the CPU, where only torch's fused AdamW uses all of it.
+    # Offloaded weights are updated on the CPU, and only torch's fused AdamW uses all of its cores.
     fused = True if "optimizer" in train.offload else None
     optimizer = torch.optim.AdamW(trainable, lr=train.learning_rate, weight_decay=0.0, fused=fused)
     engine, *_ = deepspeed.initialize(
@@ -80,17 +72,24 @@ def start_engine(base: BaseCheckpoint, train: TrainConfig, seed: int, settings: 
 
 
 def _trainable_model(base: BaseCheckpoint, train: TrainConfig, seed: int, settings: dict[str, Any]) -> Any:
+    """Load the base model and make it trainable: with a LoRA adapter, or as a whole."""
     from peft import LoraConfig, get_peft_model
+    from transformers.integrations import HfDeepSpeedConfig
 
+    # Load. Under ZeRO-3 transformers hands each tensor to DeepSpeed as it reads it, while an HfDeepSpeedConfig object
+    # exists: no rank ever holds the whole model. Otherwise the weights go straight to the GPU.
     partitioned = train.zero_stage == 3
-    with _partitioned_while_loading(settings) if partitioned else contextlib.nullcontext():
-        # On a GPU weights go straight there, except where every rank is to hold no more than its share.
-        model = load_model(base, None if partitioned else best_device())
+    partitioning = HfDeepSpeedConfig(settings) if partitioned else None
+    model = load_model(base, None if partitioned else best_device())
+    del partitioning
+
     use_best_attention(model)
     if train.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if train.method == "full":
         return model.requires_grad_(True)
+
+    # Add the adapter; the seed gives every rank the same initial weights.
     lora = LoraConfig(
         r=train.lora_rank,
         lora_alpha=train.lora_alpha,
@@ -98,28 +97,18 @@ def _trainable_model(base: BaseCheckpoint, train: TrainConfig, seed: int, settin
         target_modules=train.target_modules,
         task_type="CAUSAL_LM",
     )
-    torch.manual_seed(seed)  # every rank starts from the same adapter
+    torch.manual_seed(seed)
     peft_model = get_peft_model(model, lora)
     if train.gradient_checkpointing:
-        peft_model.enable_input_require_grads()  # what is recomputed must be seen to need a gradient
+        peft_model.enable_input_require_grads()  # checkpointing skips layers whose input needs no gradient
     return peft_model
 
 
-@contextlib.contextmanager
-def _partitioned_while_loading(settings: dict[str, Any]) -> Iterator[None]:
-    """Let transformers hand each tensor to ZeRO-3 as it is read, so that no rank ever holds the whole model."""
-    from transformers.integrations import HfDeepSpeedConfig
-
-    known = HfDeepSpeedConfig(settings)  # transformers finds it for as long as it lives
-    yield
-    del known
-
-
 def find_operators() -> None:
-    """Let DeepSpeed find ninja, and keep what it compiles at first use in this Python environment.
+    """Put this environment's ninja on the PATH, and keep the operators that DeepSpeed compiles in this environment.
 
-    By default compiled operators lie in the user's home, where two environments with different paths would compile
-    them anew in turn.
+    By default compiled operators are in the user's home, where two environments with different paths would recompile
+    them in turn.
     """
     programs = str(Path(sys.executable).parent)
     if programs not in os.environ["PATH"].split(os.pathsep):
@@ -129,7 +118,7 @@ def find_operators() -> None:
 
 
 def compile_operators() -> None:
-    """Compile what DeepSpeed needs on CPUs: half a minute that nobody should wait for in the middle of a run."""
+    """Compile DeepSpeed's CPU operators (half a minute) at installation instead of in the first training."""
     find_operators()
     from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
 

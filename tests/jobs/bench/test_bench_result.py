@@ -17,7 +17,7 @@ def _run(seconds_per_step: float = 2.0, losses: tuple[float, ...] = (4, 3, 3, 2,
     return Run(tuple(Step(end, 500, 1_000, loss) for end, loss in zip(ends, losses, strict=True)), largest_b)
 
 
-def test_speed_is_that_of_the_steps_after_the_warm_up_with_all_that_goes_on_between_them():
+def test_speed_is_measured_after_the_warm_up_and_includes_the_time_between_steps():
     run = _run(seconds_per_step=2.0)
     assert (run.seconds, run.trained_tokens_per_second, run.tokens_per_second) == (8.0, 250.0, 500.0)
 
@@ -36,11 +36,11 @@ def test_a_figure_is_refused_when_no_step_is_left_after_the_warm_up():
     assert "took 2 steps" in replace(_run(), steps=_run().steps[:2]).refusal
 
 
-def test_a_training_that_moved_and_fell_has_a_figure():
+def test_a_training_whose_adapter_moved_and_whose_loss_fell_has_a_figure():
     assert _run().refusal is None
 
 
-def test_ratios_and_overhead_are_those_of_trained_tokens_and_held_against_what_is_wanted():
+def test_ratios_and_overhead_compare_trained_tokens_and_are_judged_by_the_targets():
     outcomes = {"ours": _run(1.02), "bare": _run(1.0), "trl": _run(2.55), "trl-packing": _run(1.275)}
     text = comparison_text(SETTING, outcomes)
     assert "ours over TRL's defaults: 2.50 x (wanted at least 2 x: met)" in text
@@ -48,7 +48,7 @@ def test_ratios_and_overhead_are_those_of_trained_tokens_and_held_against_what_i
     assert "Ray and MLflow cost: +2.0 % (wanted at most 5 %: met)" in text
 
 
-def test_a_refused_figure_is_shown_nowhere_and_compared_with_nothing():
+def test_a_refused_figure_is_neither_shown_nor_compared():
     outcomes = {"ours": _run(1.0), "trl": _run(2.0, largest_b=0.0), "trl-packing": Failure("it ended early")}
     text = comparison_text(SETTING, outcomes)
     assert "no figure for TRL SFTTrainer, its defaults: its adapter did not move" in text
@@ -64,7 +64,7 @@ def test_mfu_counts_4_flops_per_parameter_and_token_and_needs_a_known_gpu():
     assert SETTING.mfu(run) is None
 
 
-def test_on_a_busy_machine_nothing_is_judged():
+def test_on_a_busy_machine_no_target_is_judged():
     text = comparison_text(SETTING, {"ours": _run(1.0), "bare": _run(2.0)}, busy_share=0.4)
     assert "Ray and MLflow cost: -50.0 % (wanted at most 5 %: not judged)" in text
     assert "Other processes kept up to 40% of the cores busy" in text

@@ -5,7 +5,7 @@ import pytest
 
 from jobs.bench.__main__ import run_bench
 from jobs.bench.bench_result import reason_without_figure
-from jobs.bench.contender_task import make_task, read_workload
+from jobs.bench.contender_task import make_task, read_bench_workload
 from jobs.bench.random_model import make_random_model
 from jobs.bench.training_bench import run_contender_alone
 from warmray.config import ModelConfig, load_config
@@ -21,7 +21,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def random_folder(embedded, tmp_path_factory):
-    """A model made of nothing but a ``config.json``."""
+    """A model made from a ``config.json`` alone."""
     architecture = tmp_path_factory.mktemp("architecture")
     (architecture / "config.json").write_text(json.dumps(TINY), encoding="utf-8")
     return make_random_model(ModelConfig(source=str(architecture)), architecture / "model")
@@ -34,7 +34,7 @@ def task(random_folder, tmp_path):
     return make_task(config, 6, 1, tmp_path)
 
 
-def test_random_weights_make_a_model_that_has_an_embedding_for_every_token_of_the_embedded_tokenizer(random_folder):
+def test_a_random_model_has_an_embedding_for_every_token_of_the_embedded_tokenizer(random_folder):
     base = resolve_model(ModelConfig(source=str(random_folder)))
     model = load_model(base)
     assert model.config.num_hidden_layers == TINY["num_hidden_layers"]
@@ -46,13 +46,13 @@ def test_random_weights_make_a_model_that_has_an_embedding_for_every_token_of_th
 def test_a_bench_takes_as_many_steps_as_asked_or_one_epoch(random_folder, tmp_path):
     config = load_config(overrides=[f"model.source={random_folder}"])
     for asked in (4, 5, 20, 21, 22, 59):
-        assert read_workload(make_task(config, asked, 1, tmp_path)).schedule.total_steps == asked
-    workload = read_workload(make_task(config, None, 1, tmp_path))
+        assert read_bench_workload(make_task(config, asked, 1, tmp_path)).schedule.total_steps == asked
+    workload = read_bench_workload(make_task(config, None, 1, tmp_path))
     assert sum(len(batch) for batch in workload.batches) == len(workload.examples)
 
 
-def test_a_whole_model_is_not_compared(tmp_path):
-    with pytest.raises(InputError, match=r"leave train\.method at `lora`"):
+def test_full_fine_tuning_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"set train\.method to `lora`"):
         make_task(load_config(overrides=["train.method=full"]), 6, 1, tmp_path)
 
 
@@ -83,14 +83,14 @@ def test_our_loop_has_a_figure_on_random_weights(task):
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="needs TRL: pip install '.[bench]'")
-def test_trl_trains_the_very_tokens_that_our_loop_trains(task):
+def test_trl_trains_exactly_the_tokens_that_our_loop_trains(task):
     runs = [run_contender_alone(name, task) for name in ("bare", "torch", "trl", "trl-packing")]
     assert [reason_without_figure(run) for run in runs] == [None] * 4
     counts = {(sum(s.tokens for s in run.steps), sum(s.trained_tokens for s in run.steps)) for run in runs}
     assert len(counts) == 1
 
 
-def test_without_trl_one_line_says_how_to_install_it_and_ours_is_measured(monkeypatch, capsys):
+def test_without_trl_one_line_says_how_to_install_it_and_only_our_loop_runs(monkeypatch, capsys):
     from jobs.bench import training_bench as training
 
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
