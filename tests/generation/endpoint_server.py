@@ -1,4 +1,4 @@
-"""A server that speaks the protocol of OpenAI's chat completions as a script tells it, faults included."""
+"""A scripted server for OpenAI's chat completions, which can also produce faults."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Script = Callable[[dict[str, Any], int], Any]
-"""Takes the request and how many came before it; returns a reply text, a number (an HTTP status), or a fault."""
+"""From the request and the number of earlier ones to a reply text, a number (an HTTP status), or a fault."""
 GARBAGE, HALF, SLOW = "garbage", "half", "slow"
+RETRY_AFTER_S = 1
 
 
 @dataclass
 class Scripted:
-    """What the server saw."""
+    """The address of the server, and the requests that it received."""
 
     url: str
     requests: list[dict[str, Any]] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
 
@@ -37,7 +37,6 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             before = len(seen.requests)
             seen.requests.append(body)
-            seen.times.append(time.monotonic())
             seen.at_once += 1
             seen.most_at_once = max(seen.most_at_once, seen.at_once)
         try:
@@ -46,27 +45,27 @@ class _Handler(BaseHTTPRequestHandler):
             with self.server.lock:
                 seen.at_once -= 1
 
-    def _answer(self, told: Any) -> None:
-        if isinstance(told, int):
-            error = {"error": {"message": f"told so; key {self.headers['Authorization'].split()[1]}"}}
-            self._send(told, json.dumps(error).encode())
-        elif told == (GARBAGE,):
+    def _answer(self, action: Any) -> None:
+        if isinstance(action, int):
+            error = {"error": {"message": f"scripted error; key {self.headers['Authorization'].split()[1]}"}}
+            self._send(action, json.dumps(error).encode())
+        elif action == (GARBAGE,):
             self._send(200, b'{"hello": "there"}')
-        elif told == (HALF,):
+        elif action == (HALF,):
             self._send(200, b'{"id": "x", "cho', length=500)
             self.close_connection = True
-        elif told == (SLOW,):
+        elif action == (SLOW,):
             time.sleep(3)
             self._send(200, b"{}")
         else:
-            self._send(200, json.dumps(_completion(told)).encode())
+            self._send(200, json.dumps(_completion(action)).encode())
 
     def _send(self, status: int, body: bytes, length: int | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(length or len(body)))
         if status != 200:
-            self.send_header("Retry-After", "1")
+            self.send_header("Retry-After", str(RETRY_AFTER_S))
         self.end_headers()
         self.wfile.write(body)
 
