@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Script = Callable[[dict[str, Any], int], Any]
-"""From the request and the number of earlier ones to a reply text, a number (an HTTP status), or a fault."""
+"""Takes the request and how many came before it; returns a reply text, a number (an HTTP status), or a fault."""
 GARBAGE, HALF, SLOW = "garbage", "half", "slow"
 RETRY_AFTER_S = 1
 
@@ -45,20 +45,20 @@ class _Handler(BaseHTTPRequestHandler):
             with self.server.lock:
                 seen.at_once -= 1
 
-    def _answer(self, action: Any) -> None:
-        if isinstance(action, int):
-            error = {"error": {"message": f"scripted error; key {self.headers['Authorization'].split()[1]}"}}
-            self._send(action, json.dumps(error).encode())
-        elif action == (GARBAGE,):
+    def _answer(self, told: Any) -> None:
+        if isinstance(told, int):
+            error = {"error": {"message": f"told so; key {self.headers['Authorization'].split()[1]}"}}
+            self._send(told, json.dumps(error).encode())
+        elif told == (GARBAGE,):
             self._send(200, b'{"hello": "there"}')
-        elif action == (HALF,):
+        elif told == (HALF,):
             self._send(200, b'{"id": "x", "cho', length=500)
             self.close_connection = True
-        elif action == (SLOW,):
+        elif told == (SLOW,):
             time.sleep(3)
             self._send(200, b"{}")
         else:
-            self._send(200, json.dumps(_completion(action)).encode())
+            self._send(200, json.dumps(_completion(told)).encode())
 
     def _send(self, status: int, body: bytes, length: int | None = None) -> None:
         self.send_response(status)

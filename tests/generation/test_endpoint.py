@@ -103,7 +103,7 @@ def test_the_error_for_a_refused_request_does_not_contain_the_key():
     with serve(lambda body, before: 401) as server, pytest.raises(InputError) as caught:
         _replies(_endpoint(server), _requests(1))
     assert "refused the request" in str(caught.value)
-    assert "scripted error; key" in str(caught.value)
+    assert "told so; key" in str(caught.value)
     assert KEY not in str(caught.value)
     assert len(server.requests) == 1
 

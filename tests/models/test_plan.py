@@ -70,6 +70,7 @@ def test_a_preset_fits_on_its_gpus_with_either_recipe(preset, recipe):
     shape = _shape(config.model)
     setup = fit_setup(config.train, shape, config.train.num_workers, H100.memory_gib, H100.name)
     assert setup.zero_stage == config.train.zero_stage
+    assert memory_use(shape, config.train, setup, config.train.num_workers).total_bytes <= H100.usable_bytes
 
 
 def test_a_recommendation_of_another_stage_names_the_setting():

@@ -83,8 +83,10 @@ def test_compaction_keeps_the_rows_in_one_shard_while_others_read(tmp_path):
     with ThreadPoolExecutor() as pool:
         reading = pool.submit(read_until_compacted)
         assert begun.wait(timeout=60)
-        store.compact()
-        compacted.set()
+        try:
+            store.compact()
+        finally:
+            compacted.set()
         assert reading.result() == {MANY_SHARDS + 1}
     assert len(list(tmp_path.glob("*.parquet"))) == 1
     assert store.read().sort_values("key", ignore_index=True).equals(before)

@@ -9,7 +9,7 @@ from warmray.corpus.conversations import packaged_corpus, read_conversations
 from warmray.errors import InputError
 from warmray.models.plan import Workload
 
-CHARACTERS_PER_TOKEN = 4.05
+CORPUS_CHARACTERS_PER_TOKEN = 4.05
 TEMPLATE_TOKENS_PER_MESSAGE = 14
 """Both measured on the packaged corpus with the embedded model's tokenizer and chat template (with system prompt)."""
 
@@ -27,7 +27,7 @@ def read_workload(config: CorpusConfig, arm: Arm) -> Workload:
 
     # The tokens of a conversation: of its texts, and those that the chat template writes around each message.
     tokens = [
-        sum(len(message["content"]) for message in messages) / CHARACTERS_PER_TOKEN
+        sum(len(message["content"]) for message in messages) / CORPUS_CHARACTERS_PER_TOKEN
         + TEMPLATE_TOKENS_PER_MESSAGE * len(messages)
         for messages in trained
     ]

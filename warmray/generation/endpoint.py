@@ -19,8 +19,8 @@ from warmray.corpus.conversations import Message
 from warmray.errors import InputError, InterruptedRunError
 
 MAX_RETRIES = 6
-ROUGH_CHARACTERS_PER_TOKEN = 4
-"""Of English text, for estimates only."""
+CHARACTERS_PER_TOKEN = 4
+"""Of English, roughly: for estimates only."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Endpoint:
     def estimate(self, chats: Sequence[Sequence[Message]], max_new_tokens: int) -> Spending:
         """Return an upper bound for the cost of these chats: every reply has its full length."""
         characters = sum(len(message["content"]) for chat in chats for message in chat)
-        return self._spending(characters // ROUGH_CHARACTERS_PER_TOKEN, len(chats) * max_new_tokens)
+        return self._spending(characters // CHARACTERS_PER_TOKEN, len(chats) * max_new_tokens)
 
     def ask(
         self,
@@ -98,8 +98,8 @@ class Endpoint:
         """Send one chat and return the reply.
 
         Raises:
-            InputError: the endpoint refuses the request itself: the key, the model or a parameter.
-            InterruptedRunError: it gave no valid answer after all retries.
+            InputError: the endpoint refuses the request itself: the key, the model, a parameter.
+            InterruptedRunError: it answered nothing usable after all retries.
         """
         extra: dict[str, Any] = {} if response_format is None else {"response_format": response_format}
         try:
@@ -108,7 +108,7 @@ class Endpoint:
                 messages=list(messages),  # type: ignore[arg-type]
                 temperature=temperature,
                 max_tokens=max_new_tokens,
-                seed=seed % (1 << 31),  # some servers accept 32-bit signed numbers only
+                seed=seed % (1 << 31),  # a non-negative 32-bit integer
                 **extra,
             )
             choice = reply.choices[0]
@@ -127,7 +127,7 @@ class Endpoint:
 
         # Some servers report no usage.
         usage = reply.usage
-        tokens = usage.completion_tokens if usage else len(text) // ROUGH_CHARACTERS_PER_TOKEN
+        tokens = usage.completion_tokens if usage else len(text) // CHARACTERS_PER_TOKEN
         with self._lock:
             self._completion_tokens += tokens
             self._prompt_tokens += usage.prompt_tokens if usage else 0

@@ -21,7 +21,7 @@ def serve_batches() -> None:
     model = LLM(**json.loads(sys.stdin.readline()))
     print(json.dumps({"ready": True}), file=answers, flush=True)
 
-    numbers: dict[str, int] = {}  # vLLM wants a number from 1 for every adapter
+    numbers: dict[str, int] = {}  # vLLM needs a number from 1 for every adapter
     for line in sys.stdin:
         batch: list[dict[str, Any]] = json.loads(line)
         outputs = model.chat(

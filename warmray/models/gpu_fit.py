@@ -84,7 +84,7 @@ def shortage(
     recomputing = replace(asked, gradient_checkpointing=True)
     candidates = (asked, recomputing, replace(recomputing, zero_stage=3), HOST_SETUP)
 
-    # A candidate is proposed only if it needs fewer GPUs than those before it, until one fits on the GPUs at hand.
+    # A candidate is proposed only if it needs fewer GPUs than those before it, until one fits on the available GPUs.
     remedies: list[str] = []
     fewest = MAX_GPUS + 1
     for candidate in candidates:

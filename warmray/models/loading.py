@@ -52,48 +52,23 @@ def resolve_model(config: ModelConfig, is_asked: bool = True) -> BaseCheckpoint:
         InputError: the model does not exist, has no weights or no chat template, or cannot be fetched.
         InterruptedRunError: the disk is full.
     """
-    # The source: a hub id, an address, the embedded model, or a local folder.
     source, remote = config.source, None
     is_hub_id = HUB_ID.fullmatch(source) is not None
     if config.revision is not None and not is_hub_id:
-        raise InputError(
-            f"model.revision {config.revision!r} fits a hub id only, but model.source is {source}: remove the revision"
-        )
+        raise InputError(f"model.revision {config.revision!r} fits a hub id, not model.source {source}: leave it out")
     if is_hub_id:
         folder, remote = find_hub_model(source, config.revision)
     elif is_address(source):
         folder, remote = find_stored_model(source)
     else:
         folder = embedded_checkpoint() if source == "embedded" else _checked_folder(source)
-
-    # A chat template: a file of its own, or a value of the tokenizer's configuration.
-    tokenizer_config = folder / "tokenizer_config.json"
-    has_template = (folder / "chat_template.jinja").is_file() or (
-        tokenizer_config.is_file() and '"chat_template"' in tokenizer_config.read_text(encoding="utf-8")
-    )
-    if is_asked and not has_template:
+    if is_asked and not _has_chat_template(folder):
         raise InputError(
             f"model.source {source if remote else folder} has no chat template: use an instruct model, or "
             f"{'a folder with a' if remote else 'add'} chat_template.jinja"
         )
-
     name = remote.digest if remote else _model_digest(folder, tuple(sorted(folder.glob("*.safetensors"))))
     return BaseCheckpoint(folder, name, config.dtype, remote)
-
-
-def _checked_folder(source: str) -> Path:
-    """Return the local model folder that ``source`` names, with its configuration and weights checked."""
-    folder = Path(source).expanduser()
-    if not folder.is_absolute():
-        raise InputError(
-            f"model.source is the relative path {source!r}: give an absolute path, a hub id (`organisation/name`), or "
-            "`embedded`"
-        )
-    if not (folder / "config.json").is_file():
-        raise InputError(f"model.source {folder} holds no config.json: give a Hugging Face model folder, or `embedded`")
-    if not any(folder.glob("*.safetensors")):
-        raise InputError(f"model.source {folder} holds no weights: add its *.safetensors files")
-    return folder
 
 
 def licence_of(config: ModelConfig, base: BaseCheckpoint) -> str:
@@ -105,9 +80,29 @@ def licence_of(config: ModelConfig, base: BaseCheckpoint) -> str:
     return stated[1] if stated else "not stated: see the base model"
 
 
+def _checked_folder(source: str) -> Path:
+    folder = Path(source).expanduser()
+    if not folder.is_absolute():
+        raise InputError(
+            f"model.source is the relative path {source!r}: give an absolute one, a hub id (`organisation/name`), or "
+            "`embedded`"
+        )
+    if not (folder / "config.json").is_file():
+        raise InputError(f"model.source {folder} holds no config.json: give a Hugging Face model folder, or `embedded`")
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"model.source {folder} holds no weights: it needs *.safetensors files")
+    return folder
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    tokenizer_config = folder / "tokenizer_config.json"
+    return tokenizer_config.is_file() and '"chat_template"' in tokenizer_config.read_text(encoding="utf-8")
+
+
 @lru_cache(maxsize=8)
 def _model_digest(folder: Path, weights: tuple[Path, ...]) -> str:
-    """Return the digest of a local model, computed once per process because it reads parts of all weight files."""
     return content_digest(folder, [ModelFile.on_disk(path) for path in weights])
 
 
