@@ -129,6 +129,7 @@ def check_order(roles: list[str], where: str) -> None:
         raise InputError(f"{where}: {roles.count('system')} system turns: keep one, at the start")
     first = 1 if roles[:1] == ["system"] else 0
     rule = "after at most one system turn, roles must alternate user, assistant and end with the assistant"
+    # The first wrong turn is the one to report: all later ones may only be shifted.
     for index, role in enumerate(roles[first:]):
         expected = ("user", "assistant")[index % 2]
         if role != expected:

@@ -90,6 +90,7 @@ class VllmEngine:
         fitting, too_long = by_window(requests, prompts, self._context)
         if too_long:
             yield too_long
+        # Rows of one strength together, and rows with a common beginning next to each other.
         ordered = sorted(fitting, key=lambda r: (r.strength, r.messages[-1]["content"], r.key))
         for start in range(0, len(ordered), ROWS_AT_ONCE):
             rows = [

@@ -23,6 +23,7 @@ def serve_batches() -> None:
 
     numbers: dict[str, int] = {}  # vLLM needs a number from 1 for every adapter
     for line in sys.stdin:
+        # One batch: every row has its own sampling, seed and adapter.
         batch: list[dict[str, Any]] = json.loads(line)
         outputs = model.chat(
             [row["messages"] for row in batch],
@@ -38,6 +39,8 @@ def serve_batches() -> None:
             ],
             use_tqdm=False,
         )
+
+        # The fields of a Completion. vLLM has more finish reasons than warmray.
         replies = [
             {
                 "key": row["key"],

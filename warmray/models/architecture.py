@@ -95,9 +95,12 @@ def transformers_config(source: str) -> PreTrainedConfig:
     """
     from transformers import AutoConfig
 
+    # A known model: its configuration is packaged.
     if source in _known_settings():
         settings = dict(_known_settings()[source])
         return AutoConfig.for_model(settings.pop("model_type"), **settings)
+
+    # A folder: only its config.json is read, and code in it is never run.
     folder = Path(source).expanduser()
     if not folder.is_absolute() or not (folder / "config.json").is_file():
         raise InputError(

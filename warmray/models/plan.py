@@ -161,6 +161,7 @@ class Plan:
     def busy_gpus(self) -> float:
         """Average number of GPUs at work: with an uneven number of rows, some GPUs wait for the one with the most."""
         train = self.config.train
+        # The rows of one optimizer step, and the number of them on the GPU that has the most.
         rows = max(1, math.ceil(train.batch_size * self.workload.mean_tokens / train.row_length))
         return rows / math.ceil(rows / self.num_gpus)
 

@@ -78,6 +78,7 @@ class ParquetStore:
             shards = self._shards()
             if len(shards) <= MANY_SHARDS:
                 return
+            # First the new shard, then the removal: a kill in between leaves every row twice, not zero times.
             self._write(self._table(shards))
             for path in shards:
                 path.unlink()
@@ -111,6 +112,7 @@ class ParquetStore:
             raise InputError(
                 f"{path} is damaged ({str(error).splitlines()[0]}): remove it, and its rows are created again"
             ) from error
+        # Rows of another version may mean something else.
         found = (table.schema.metadata or {}).get(_FORMAT, b"no format mark")
         if found != self.format:
             raise InputError(

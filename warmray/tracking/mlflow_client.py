@@ -106,6 +106,7 @@ class Tracker:
 
         found: Experiment | None = self.client.get_experiment_by_name(name)
         if found is None:
+            # Beside the local SQLite file. A server chooses the place of its artifacts.
             location = f"file://{make_folder(artifact_folder())}" if self.uri.startswith("sqlite") else None
             try:
                 return self.client.create_experiment(name, artifact_location=location)
@@ -194,6 +195,7 @@ class Tracker:
         import mlflow.pyfunc
         from mlflow.exceptions import MlflowException
 
+        # The model: its code, the adapter, and the versions of the libraries that run it.
         code = Path(__file__).with_name("served_adapter.py")
         needed = [f"{name}=={version(name)}" for name in ("torch", "transformers", "peft")]
         quiet_libraries()
@@ -206,7 +208,9 @@ class Tracker:
                 pip_requirements=needed,
             )
             self.client.log_artifacts(run_id, str(folder), "model")
-        with contextlib.suppress(MlflowException):  # it exists already
+
+        # The version. The registered model exists already if an earlier sweep has registered a version.
+        with contextlib.suppress(MlflowException):
             self.client.create_registered_model(model.name)
         source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
         registered = self.client.create_model_version(
