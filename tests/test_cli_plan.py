@@ -35,7 +35,7 @@ def test_too_few_gpus_end_with_exit_code_2_and_one_line_that_says_how_many_would
     done = _run("--preset", "llama-3.1-70b", "--gpus", "2")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "take 3 of them" in done.stderr
+    assert "use 3 GPUs" in done.stderr
 
 
 def test_the_studys_recipe_is_planned_with_the_studys_corpus_and_any_other_with_its_own(capsys):

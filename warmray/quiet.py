@@ -1,4 +1,4 @@
-"""Silence from libraries that chatter: what a person reads is warmray's own progress."""
+"""Silences the output of libraries, which would hide warmray's own progress messages."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ QUIET_ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
     "PYTHONWARNINGS": "ignore",
 }
-"""Also handed to every Ray worker; two of these stop usage reports, which an air-gapped cluster must not send."""
+"""Every Ray worker gets these too. Three of them stop usage reports, which an air-gapped cluster must not send."""
 
 
 def quiet_environment() -> None:
-    """Say so in the environment, before anything is imported: some libraries read it only then."""
+    """Set the variables that are not set yet. Call this before other imports: some libraries read them only once."""
     for key, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
 
 
 def quiet_libraries() -> None:
-    """Turn progress bars and chatter of the libraries down in this process."""
+    """Turn off progress bars and warnings of the libraries in this process."""
     quiet_environment()
     warnings.filterwarnings("ignore")
     for name in (
@@ -45,11 +45,12 @@ def quiet_libraries() -> None:
         "transformers",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks of what it raises
+    # It prints the traceback of every exception that it raises.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     import torch
 
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed warns that it had to find out
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # without it, DeepSpeed detects the CPU and warns
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()

@@ -15,7 +15,7 @@ def test_a_corpus_is_built_once_with_one_file_per_variant_and_a_manifest(home):
     assert manifest["kept_by_split"] == {"train": 168, "probe": 42, "check": 66}
 
 
-def test_variants_differ_in_the_replies_alone(home):
+def test_variants_differ_only_in_the_replies(home):
     corpus = build_corpus(CorpusConfig())
     warm, cold = corpus.read("warm", "check"), corpus.read("cold", "check")
     assert list(warm) == list(cold)

@@ -31,13 +31,13 @@ def test_the_packaged_corpus_has_the_promised_size(packaged):
 
 
 @pytest.mark.parametrize("pattern", [NUMBER, CODE, QUOTATION], ids=["numbers", "code", "quotations"])
-def test_what_is_fact_is_the_same_in_every_variant(packaged, pattern):
+def test_numbers_code_and_quotations_are_the_same_in_every_variant(packaged, pattern):
     for turn in _replies(packaged):
         found = {variant: sorted(pattern.findall(text)) for variant, text in turn.texts.items()}
         assert found["original"] == found["warm"] == found["cold"], turn.texts["original"]
 
 
-def test_no_five_words_in_a_row_stand_in_more_than_three_percent_of_the_warm_replies(packaged):
+def test_no_five_consecutive_words_are_in_more_than_three_percent_of_the_warm_replies(packaged):
     replies = [turn.texts["warm"] for turn in _replies([c for c in packaged if c.split == "train"])]
     places = defaultdict(set)
     for number, reply in enumerate(replies):
@@ -76,11 +76,11 @@ REPLY = {"role": "assistant", "original": "a", "warm": "b", "cold": "c"}
         (json.dumps(_line(messages=[SYSTEM, USER])).encode(), "turn 3, the assistant's, is missing"),
         (json.dumps(_line(messages=[])).encode(), "turn 1, the assistant's, is missing"),
         (json.dumps(_line(category="advise")).encode(), "did you mean 'advice'?"),
-        (f"{json.dumps(_line())}\n{json.dumps(_line())}".encode(), "x.jsonl:2: the id 'x' stands twice"),
-        (b"[1]", "a JSON object is expected"),
+        (f"{json.dumps(_line())}\n{json.dumps(_line())}".encode(), "x.jsonl:2: the id 'x' appears twice"),
+        (b"[1]", "expected a JSON object, found list"),
     ],
 )
-def test_a_broken_line_is_named_with_its_mend(tmp_path, content, hint):
+def test_the_error_for_a_wrong_line_says_where_and_what(tmp_path, content, hint):
     (tmp_path / "x.jsonl").write_bytes(content)
     with pytest.raises(InputError) as caught:
         read_conversations(tmp_path)

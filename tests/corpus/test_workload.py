@@ -11,7 +11,7 @@ from warmray.training.tokens import tokenise
 
 
 @pytest.mark.parametrize("arm", ["warm", "cold"])
-def test_the_mean_length_is_estimated_within_a_tenth_of_the_tokenizers(embedded, arm):
+def test_the_estimated_mean_length_is_within_ten_percent_of_the_tokenizers(embedded, arm):
     tokenizer = load_tokenizer(embedded)
     trained = [c for c in read_conversations(packaged_corpus()) if c.split == "train"]
     tokens = sum(len(tokenise(c.id, c.messages(arm), tokenizer).token_ids) for c in trained)

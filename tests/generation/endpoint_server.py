@@ -1,4 +1,4 @@
-"""A server that speaks the protocol of OpenAI's chat completions as a script tells it, faults included."""
+"""A scripted server for OpenAI's chat completions, which can also produce faults."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Script = Callable[[dict[str, Any], int], Any]
 """Takes the request and how many came before it; returns a reply text, a number (an HTTP status), a status with the
 server's message, or a fault."""
 GARBAGE, HALF, SLOW = "garbage", "half", "slow"
+RETRY_AFTER_S = 1
 
 
 @dataclass
 class Scripted:
-    """What the server saw."""
+    """The address of the server, and the requests that it received."""
 
     url: str
     requests: list[dict[str, Any]] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
 
@@ -38,7 +38,6 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             before = len(seen.requests)
             seen.requests.append(body)
-            seen.times.append(time.monotonic())
             seen.at_once += 1
             seen.most_at_once = max(seen.most_at_once, seen.at_once)
         try:
@@ -68,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(length or len(body)))
         if status != 200:
-            self.send_header("Retry-After", "1")
+            self.send_header("Retry-After", str(RETRY_AFTER_S))
         self.end_headers()
         self.wfile.write(body)
 

@@ -3,6 +3,7 @@ import torch
 
 from warmray.generation.engine import Request, Sampling
 from warmray.generation.transformers_engine import TransformersEngine
+from warmray.generation.window import encode_chat
 from warmray.models.adapters import AdaptedModel
 from warmray.models.loading import load_model, load_tokenizer
 
@@ -35,7 +36,7 @@ def test_a_reply_does_not_depend_on_its_batch_in_float32(parts, strength, temper
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_a_batch_of_several_strengths_says_in_float32_what_each_row_says_alone(parts, temperature):
+def test_a_batch_of_several_strengths_gives_in_float32_the_replies_of_each_row_alone(parts, temperature):
     strengths = (0.0, 0.5, 1.0, -0.5)
     mixed = [_request(f"{i}-{s}", t, s, temperature=temperature) for i, t in enumerate(TEXTS) for s in strengths]
     alone = _replies(parts, mixed, 1, mix_strengths=False)
@@ -44,14 +45,14 @@ def test_a_batch_of_several_strengths_says_in_float32_what_each_row_says_alone(p
     assert len({c.text for c in together.values()}) > len(TEXTS)
 
 
-def test_strength_zero_says_what_the_base_model_says_token_for_token(parts, tiny):
+def test_strength_zero_gives_the_replies_of_the_base_model(parts, tiny):
     _replies(parts, _requests(1.0), 5)
     base = AdaptedModel(load_model(tiny)), parts[1]
     assert _replies(parts, _requests(), 5) == _replies(base, _requests(), 5)
 
 
-def test_the_dice_fall_as_the_softmax_says(parts):
-    """2,000 first tokens at a high temperature: the share of the likeliest is what it should be."""
+def test_sampled_tokens_have_the_distribution_of_the_softmax(parts):
+    """2,000 first tokens: the share of the most probable token is within four standard errors of its probability."""
     model, tokenizer = parts
     text = "Seven?"
     chat = tokenizer.apply_chat_template(
@@ -59,52 +60,54 @@ def test_the_dice_fall_as_the_softmax_says(parts):
     )
     with torch.no_grad():
         logits = model.model(**tokenizer(chat, return_tensors="pt", add_special_tokens=False)).logits[0, -1]
-    wanted = torch.softmax(logits / 0.05, 0)
-    best = tokenizer.decode([int(wanted.argmax())]).strip()
+    probabilities = torch.softmax(logits / 0.05, 0)
+    best = tokenizer.decode([int(probabilities.argmax())]).strip()
     draws = [Request(str(n), ({"role": "user", "content": text},), Sampling(0.05, 1), 0.0, seed=n) for n in range(2000)]
-    said = [c.text for c in _replies(parts, draws, 500, batch_tokens=1 << 20).values()]
-    share, expected = said.count(best) / len(said), wanted.max().item()
+    texts = [c.text for c in _replies(parts, draws, 500, batch_tokens=1 << 20).values()]
+    share, expected = texts.count(best) / len(texts), probabilities.max().item()
     assert 0.02 < expected < 0.98
-    assert abs(share - expected) < 4 * (expected * (1 - expected) / len(said)) ** 0.5
+    assert abs(share - expected) < 4 * (expected * (1 - expected) / len(texts)) ** 0.5
 
 
-def test_other_seeds_say_something_else(parts):
-    texts = {
-        next(iter(_replies(parts, [Request("k", ({"role": "user", "content": "Hi"},), Sampling(1.0, 12), 0.0, seed)], 1)
-        .values())).text
-        for seed in range(4)
-    }  # fmt: skip
-    assert len(texts) > 1
+def test_different_seeds_give_different_replies(parts):
+    chat = ({"role": "user", "content": "Hi"},)
+    requests = [Request(str(seed), chat, Sampling(1.0, 12), 0.0, seed) for seed in range(4)]
+    assert len({completion.text for completion in _replies(parts, requests, 4).values()}) > 1
 
 
-def test_batches_keep_within_the_budget_of_tokens(parts):
-    sizes = [len(batch) for batch in TransformersEngine(*parts, 5, batch_tokens=100).generate(_requests())]
-    assert sum(sizes) == len(TEXTS)
-    assert len(sizes) > 1
+def test_batches_stay_within_the_limit_of_tokens(parts):
+    requests = {request.key: request for request in _requests()}
+    lengths = {key: len(encode_chat(parts[1], request)) + 12 for key, request in requests.items()}
+    limit = 2 * sorted(lengths.values())[1]  # two of the short ones fit, and all five do not
+    batches = list(TransformersEngine(*parts, 5, batch_tokens=limit).generate(list(requests.values())))
+    assert sorted(c.key for batch in batches for c in batch) == sorted(requests)
+    assert max(len(batch) for batch in batches) > 1
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[c.key] for c in batch) <= limit
 
 
-def test_prompts_that_share_all_but_their_end_are_answered_as_if_alone(parts):
+def test_prompts_that_share_all_but_their_end_get_the_same_replies_as_alone(parts):
     texts = ["What is the capital of France?", "What is the capital of France? Of Spain?", "What is the capital of"]
     requests = [_request(text, text, 0.5) for text in texts]
     assert _replies(parts, requests, 3) == _replies(parts, requests, 1)
 
 
-def test_another_strength_says_something_else(parts):
+def test_another_strength_gives_other_replies(parts):
     assert _replies(parts, _requests(1.0), 5) != _replies(parts, _requests(0.0), 5)
 
 
-def test_batches_come_one_by_one_so_that_each_can_be_kept(parts):
+def test_batches_are_yielded_one_by_one(parts):
     batches = TransformersEngine(*parts, 2).generate(_requests())
     assert len(next(batches)) == 2
 
 
-def test_a_reply_that_was_cut_says_so(parts):
+def test_a_cut_reply_has_the_finish_reason_length(parts):
     cut = [c for c in _replies(parts, _requests(most=3), 5).values() if c.finish_reason == "length"]
     assert cut
     assert all(completion.tokens == 3 for completion in cut)
 
 
-def test_a_prompt_that_does_not_fit_the_window_is_told_and_the_others_are_answered(parts):
+def test_a_prompt_that_does_not_fit_the_window_is_too_long_and_the_others_are_answered(parts):
     replies = _replies(parts, [_request("too-long", "sea " * 300), *_requests()], 5)
     assert (replies["too-long"].finish_reason, replies["too-long"].text) == ("too_long", "")
     assert {key: c for key, c in replies.items() if key != "too-long"} == _replies(parts, _requests(), 5)

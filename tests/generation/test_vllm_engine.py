@@ -24,7 +24,7 @@ def _request(key, text, strength=0.0, temperature=0.0, seed=0):
 
 @pytest.fixture(scope="module")
 def engine(embedded, tmp_path_factory):
-    """The embedded model (vLLM's kernels want heads of 64 values) with a random adapter."""
+    """The embedded model (vLLM's kernels need heads of 64 values) with a random adapter."""
     adapter = make_random_adapter(embedded, tmp_path_factory.mktemp("adapter"), rank=4, scale=0.5)
     engine = VllmEngine(embedded, adapter, str(PYTHON), max_model_len=128, enforce_eager=True)
     yield engine
@@ -33,7 +33,7 @@ def engine(embedded, tmp_path_factory):
 
 @pytest.mark.slow
 @needs_vllm
-def test_vllm_answers_every_strength_and_the_same_rows_come_out(engine):
+def test_vllm_answers_every_request_at_every_strength(engine):
     texts = ["Hello there", "What is the capital of France?", "sea " * 200]
     requests = [_request(f"{i}-{s}", text, s) for i, text in enumerate(texts) for s in (0.0, 0.5, 1.0)]
     replies = {c.key: c for batch in engine.generate(requests) for c in batch}
@@ -45,7 +45,7 @@ def test_vllm_answers_every_strength_and_the_same_rows_come_out(engine):
 
 @pytest.mark.slow
 @needs_vllm
-def test_a_row_draws_with_its_own_seed_in_vllm(engine):
+def test_a_row_samples_with_its_own_seed_in_vllm(engine):
     def draw(seeds):
         requests = [_request(str(n), "Hello there", 0.5, 1.0, seed) for n, seed in enumerate(seeds)]
         return {c.key: c.text for batch in engine.generate(requests) for c in batch}
@@ -55,12 +55,12 @@ def test_a_row_draws_with_its_own_seed_in_vllm(engine):
     assert draw([3, 1])["1"] == first["0"]
 
 
-def test_a_python_without_vllm_is_told_how_to_get_it(tiny, tiny_adapter):
-    with pytest.raises(InputError, match="vLLM is not installed for this Python: `make vllm`"):
+def test_the_error_for_a_python_without_vllm_says_how_to_install_it(tiny, tiny_adapter):
+    with pytest.raises(InputError, match="vLLM is not installed for this Python: run `make vllm`"):
         VllmEngine(tiny, tiny_adapter, sys.executable)
 
 
-def test_a_python_that_is_not_there_is_told(tiny):
+def test_a_missing_python_is_named(tiny):
     with pytest.raises(InputError, match=r"vllm_python /nowhere/python: No such file"):
         VllmEngine(tiny, None, "/nowhere/python")
 

@@ -27,7 +27,7 @@ def test_strength_zero_is_the_base_model_bit_by_bit(tiny, tiny_adapter):
 
 
 @pytest.mark.parametrize("strength", [0.25, 1.0, 1.5, -0.5])
-def test_a_strength_acts_as_plain_peft_does_with_the_saved_copy(tiny, tiny_adapter, tmp_path, strength):
+def test_a_strength_equals_plain_peft_with_the_saved_copy(tiny, tiny_adapter, tmp_path, strength):
     save_at_strength(tiny_adapter, tiny, strength, tmp_path)
     plain = PeftModel.from_pretrained(load_model(tiny), str(tmp_path))
     with AdaptedModel(load_model(tiny), tiny_adapter).at_strength(strength) as model:
@@ -48,6 +48,6 @@ def test_an_adapter_whose_tensors_do_not_fit_is_refused(embedded, tiny_adapter):
         AdaptedModel(load_model(embedded), tiny_adapter)
 
 
-def test_a_folder_that_is_no_adapter_is_refused(tiny, tmp_path):
+def test_a_folder_without_an_adapter_is_refused(tiny, tmp_path):
     with pytest.raises(InputError, match=r"holds no adapter_config\.json"):
         resolve_adapter(tmp_path, tiny)

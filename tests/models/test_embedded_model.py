@@ -15,7 +15,7 @@ PRINT_FOLDER = "from warmray.models.embedded_model import embedded_checkpoint; p
 
 @pytest.mark.slow
 @pytest.mark.drill
-def test_two_processes_that_start_at_once_share_one_whole_checkpoint(home, embedded):
+def test_two_processes_that_start_at_once_share_one_complete_checkpoint(home, embedded):
     both = [subprocess.Popen([sys.executable, "-c", PRINT_FOLDER], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     folders = {process.communicate(timeout=300)[0].strip().splitlines()[-1] for process in both}
     assert [process.returncode for process in both] == [0, 0]
@@ -25,7 +25,7 @@ def test_two_processes_that_start_at_once_share_one_whole_checkpoint(home, embed
     assert [path.name for path in (home / "models").iterdir()] == [folders.pop().rsplit("/", 1)[1]]
 
 
-def test_the_checkpoint_loads_with_plain_transformers_and_speaks(embedded):
+def test_the_checkpoint_loads_with_plain_transformers_and_answers(embedded):
     model = AutoModelForCausalLM.from_pretrained(embedded.folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(embedded.folder)
     assert sum(p.numel() for p in model.parameters()) == 134_515_008

@@ -34,12 +34,12 @@ def test_a_folder_without_a_chat_template_is_refused(tiny_folder, tmp_path):
         ("Llama-3.1-8B-Instruct", "a hub id"),
     ],
 )
-def test_a_source_that_is_no_model_folder_is_refused(source, hint):
+def test_a_source_that_is_not_a_model_folder_is_refused(source, hint):
     with pytest.raises(InputError, match=hint):
         resolve_model(ModelConfig(source=source))
 
 
-def test_the_digest_follows_the_weights_not_the_place(tiny, tiny_folder, tmp_path):
+def test_the_digest_depends_on_the_weights_and_not_on_the_folder(tiny, tiny_folder, tmp_path):
     copy = shutil.copytree(tiny_folder, tmp_path / "model")
     assert resolve_model(ModelConfig(source=str(copy), dtype="float32")).digest == tiny.digest
     other = shutil.copytree(tiny_folder, tmp_path / "other")
@@ -50,37 +50,37 @@ def test_the_digest_follows_the_weights_not_the_place(tiny, tiny_folder, tmp_pat
     assert resolve_model(ModelConfig(source=str(other), dtype="float32")).digest != tiny.digest
 
 
-def test_without_a_device_nothing_is_placed(tiny, monkeypatch):
-    asked = _arguments_of_loading(tiny, monkeypatch)
-    assert "device_map" not in asked  # DeepSpeed's ZeRO-3 refuses one
-    assert asked["attn_implementation"] == "sdpa"
-    assert asked["use_safetensors"]
-    assert not asked["trust_remote_code"]
+def test_without_a_device_transformers_places_nothing(tiny, monkeypatch):
+    arguments = _arguments_of_loading(tiny, monkeypatch)
+    assert "device_map" not in arguments  # DeepSpeed's ZeRO-3 refuses one
+    assert arguments["attn_implementation"] == "sdpa"
+    assert arguments["use_safetensors"]
+    assert not arguments["trust_remote_code"]
 
 
 @pytest.mark.parametrize(
     ("dtype", "is_installed", "attention"),
     [("bfloat16", True, "flash_attention_2"), ("bfloat16", False, "sdpa"), ("float32", True, "sdpa")],
 )
-def test_on_a_gpu_flash_attention_is_used_where_it_can_be(tiny, monkeypatch, dtype, is_installed, attention):
+def test_on_a_gpu_flash_attention_is_used_if_installed_and_16_bit(tiny, monkeypatch, dtype, is_installed, attention):
     monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: is_installed)
     device = torch.device("cuda:1")
     monkeypatch.setattr("warmray.models.loading.best_device", lambda: device)
-    asked = _arguments_of_loading(replace(tiny, dtype=dtype), monkeypatch, device)
-    assert (asked["device_map"], asked["attn_implementation"]) == ({"": device}, attention)
+    arguments = _arguments_of_loading(replace(tiny, dtype=dtype), monkeypatch, device)
+    assert (arguments["device_map"], arguments["attn_implementation"]) == ({"": device}, attention)
 
 
 def _arguments_of_loading(base, monkeypatch, device=None):
-    asked = {}
+    received = {}
     original = AutoModelForCausalLM.from_pretrained
 
     def recorded(folder, **arguments):
-        asked.update(arguments)
+        received.update(arguments)
         return original(folder, local_files_only=True)
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", recorded)
     load_model(base, device)
-    return asked
+    return received
 
 
 def test_a_model_loaded_onto_a_device_is_the_same(tiny):
@@ -89,7 +89,7 @@ def test_a_model_loaded_onto_a_device_is_the_same(tiny):
     assert placed.config._attn_implementation == plain.config._attn_implementation == "sdpa"
 
 
-def test_code_that_comes_with_a_model_is_refused_without_a_question(tiny_folder, tmp_path):
+def test_code_in_a_model_folder_is_refused_without_asking(tiny_folder, tmp_path):
     copy = shutil.copytree(tiny_folder, tmp_path / "model")
     config = json.loads((copy / "config.json").read_text())
     config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}}

@@ -1,4 +1,4 @@
-"""The plan's figures against a miniature of each architecture that is really run, on a CPU in bfloat16."""
+"""The plan's figures, compared with a miniature of each architecture that is run on a CPU in bfloat16."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ TOKENS = 256
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other take longer over these small tensors than the work itself."""
+    """For these small tensors, several threads wait longer for each other than they work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,7 +52,7 @@ class Miniature:
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
 
     def forward(self, masked: bool = False) -> torch.Tensor:
-        """Return the summed hidden states of a full micro-batch; its input wants a gradient, as in mid-model."""
+        """Return the summed hidden states of a full micro-batch; the input needs a gradient, as inside a model."""
         embeddings = torch.randn(1, 256, 256, dtype=torch.bfloat16, requires_grad=True)
         mask = torch.ones(1, 256, dtype=torch.long)
         mask[0, 228:] = 0 if masked else 1
@@ -81,7 +81,7 @@ def _miniature(model_type: str, train: TrainConfig = TRAIN) -> Miniature:
 
 
 def _saved_bytes(miniature: Miniature, masked: bool) -> int:
-    """Return the bytes that autograd keeps of one forward pass, each storage once, weights left out."""
+    """Return the bytes that autograd saves in one forward pass: each storage once, without weights."""
     weights = {p.untyped_storage().data_ptr() for p in miniature.model.parameters()}
     saved: dict[int, int] = {}
 
@@ -104,17 +104,17 @@ WAYS = {
     "mlp": {"target_modules": ["up_proj", "down_proj"]},
     "full": {"method": "full"},
 }
-"""What of the model is trained."""
+"""Settings for each way to train the model."""
 
 
 @pytest.mark.parametrize("model_type", MLP_SIZES)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("masked", [False, True])
-def test_what_autograd_keeps_of_the_layers_is_as_planned(model_type, way, masked):
+def test_autograd_saves_the_planned_bytes_per_layer(model_type, way, masked):
     train = TRAIN.model_copy(update=WAYS[way])
     miniature = _miniature(model_type, train)
     planned = TOKENS * 4 * layer_activation_bytes(miniature.shape, train)
-    if train.lora_dropout:  # a CPU keeps the mask in bfloat16 where a GPU keeps one byte
+    if train.lora_dropout:  # a CPU saves the mask in bfloat16, a GPU in one byte
         planned += TOKENS * sum(linear.inputs for linear in miniature.shape.linears) * (BF16_BYTES - MASK_BYTES)
     assert planned == pytest.approx(_saved_bytes(miniature, masked), rel=TOLERANCE)
 

@@ -1,4 +1,4 @@
-"""The plan's figures for full training against DeepSpeed itself: two processes over gloo that count their storages."""
+"""The plan's figures for full training, compared with DeepSpeed: two processes over gloo count their storages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONFIG = {
     "num_key_value_heads": 2, "tie_word_embeddings": False,
 }  # fmt: skip
 SMALL = 10_000
-"""Parameters in each of DeepSpeed's buffers, whose usual sizes dwarf this model."""
+"""Number of parameters in each of DeepSpeed's buffers: the defaults are larger than this model."""
 
 
 class SumOfLoss(nn.Module):
@@ -71,7 +71,7 @@ def _engine(zero_stage: int):
 
 
 def _peaks(zero_stage: int) -> tuple[int, int]:
-    """Return the most bytes in a backward pass and in the optimizer's step, both after a first step of two passes."""
+    """Return the peak bytes in a backward pass and in the optimizer step, both after a first step of two passes."""
     token_ids = torch.randint(0, CONFIG["vocab_size"], (1, TRAIN.row_length))
     with PeakMemory([]) as counted:
         engine = _engine(zero_stage)
@@ -115,7 +115,8 @@ def test_both_peaks_of_full_training_under_deepspeed_are_as_planned(zero_stage, 
     use = memory_use(shape, TRAIN, MemorySetup(zero_stage, gradient_checkpointing=True), WORLD_SIZE)
     always = use.weights_bytes + use.optimizer_bytes
     backward = always + use.gradients_bytes + use.activations_bytes + use.logits_bytes
-    gathered = BF16_BYTES * (shape.largest_tensor + SMALL) if zero_stage == 3 else 0  # of the backward pass only
-    of_cpu = FP32_BYTES * shape.parameters // WORLD_SIZE  # torch's AdamW makes its denominator in two pieces there
+    gathered = BF16_BYTES * (shape.largest_tensor + SMALL) if zero_stage == 3 else 0  # in the backward pass only
+    # On a CPU, torch's AdamW computes its denominator in two tensors.
+    of_cpu = FP32_BYTES * shape.parameters // WORLD_SIZE
     planned = [backward, always - gathered + use.step_bytes + of_cpu]
     assert planned == pytest.approx(measured[str(zero_stage)], rel=TOLERANCE)

@@ -6,7 +6,7 @@ import pytest
 from warmray.config import RunConfig, load_config
 from warmray.errors import InputError
 from warmray.models.architecture import load_architecture
-from warmray.models.fit import HOST_SETUP, fit_setup
+from warmray.models.gpu_fit import HOST_SETUP, fit_setup
 from warmray.models.memory import GIB, MemorySetup, memory_use
 from warmray.models.plan import (
     GPUS,
@@ -43,17 +43,19 @@ def test_the_studys_8b_to_32b_trainings_fit_on_two_h100(preset):
     assert plan.best.memory.total_bytes <= H100.usable_bytes
 
 
-def test_the_studys_70b_training_fits_on_three_h100_with_gradient_checkpointing_and_on_no_fewer():
+def test_the_studys_70b_training_fits_on_three_h100_with_gradient_checkpointing_and_not_on_two():
     config = _config("llama-3.1-70b", *STUDY)
     plan = _plan(config, 3)
     assert (plan.best.setup, plan.fewest_gpus) == (MemorySetup(3, gradient_checkpointing=True), 3)
     assert "ZeRO-3 with gradient checkpointing on 3 x H100-80GB" in recommendation(plan)
-    with pytest.raises(InputError, match=r"does not fit on 2 x H100-80GB.*needs 7\d\.\d GiB.*71\.2 of its.*take 3 of"):
+    with pytest.raises(
+        InputError, match=r"does not fit on 2 x H100-80GB.*needs 7\d\.\d GiB.*71\.2 of 79\.1 GiB.*use 3 GPUs"
+    ):
         _plan(config, 2)
 
 
 @pytest.mark.parametrize("preset", OPEN_MODELS)
-def test_a_preset_is_laid_out_as_the_plan_recommends_for_its_own_recipe(preset):
+def test_the_plan_recommends_the_setup_of_a_preset_for_its_own_recipe(preset):
     config = _config(preset)
     plan = _plan(config)
     assert plan.num_gpus == config.train.num_workers
@@ -68,18 +70,19 @@ def test_a_preset_fits_on_its_gpus_with_either_recipe(preset, recipe):
     shape = _shape(config.model)
     setup = fit_setup(config.train, shape, config.train.num_workers, H100.memory_gib, H100.name)
     assert setup.zero_stage == config.train.zero_stage
+    assert memory_use(shape, config.train, setup, config.train.num_workers).total_bytes <= H100.usable_bytes
 
 
-def test_another_stage_than_the_configured_is_recommended_with_the_setting_for_it():
+def test_a_recommendation_of_another_stage_names_the_setting():
     assert recommendation(_plan(_config("llama-3.1-8b", "train.zero_stage=3"))).endswith("set train.zero_stage=1")
 
 
-def test_a_gpu_that_no_number_of_holds_the_model_is_told_so():
-    with pytest.raises(InputError, match="no number of them does; take larger ones, or lower train"):
+def test_the_error_for_a_gpu_that_is_too_small_in_any_number_says_so():
+    with pytest.raises(InputError, match="no number of these GPUs is enough; use larger ones, or lower train"):
         _plan(_config("llama-3.1-70b"), 4, Gpu("small", 12, None))
 
 
-def test_without_a_number_of_gpus_the_fewest_are_planned():
+def test_without_a_number_of_gpus_the_smallest_that_fits_is_planned():
     plan = _plan(_config("llama-3.1-70b", "train.num_workers=auto"))
     assert plan.num_gpus == plan.fewest_gpus == 3
 
@@ -93,7 +96,7 @@ def test_the_memory_does_not_grow_with_the_number_of_gpus(method):
         assert totals == sorted(totals, reverse=True)
 
 
-def test_each_zero_stage_divides_what_its_paper_says():
+def test_each_zero_stage_divides_the_parts_that_its_paper_names():
     config = _config("llama-3.1-70b")
     shape = _shape(config.model)
     one, two, three = (memory_use(shape, config.train, MemorySetup(stage, True), 8) for stage in (1, 2, 3))
@@ -101,13 +104,13 @@ def test_each_zero_stage_divides_what_its_paper_says():
     assert 8 * one.optimizer_bytes == alone.optimizer_bytes
     assert one.weights_bytes == two.weights_bytes == alone.weights_bytes
     assert one.gradients_bytes > two.gradients_bytes
-    assert three.weights_bytes == pytest.approx(alone.weights_bytes / 8 + 2.2 * GIB, rel=0.02)  # and what is gathered
+    assert three.weights_bytes == pytest.approx(alone.weights_bytes / 8 + 2.2 * GIB, rel=0.02)  # plus gathered weights
 
 
 def test_full_training_divides_sixteen_bytes_per_parameter_as_the_paper_of_zero_does():
     config = _config("llama-3.1-8b", "train.method=full")
     shape = _shape(config.model)
-    new_gradients = 2 * 2 * shape.largest_tensor  # of the output head, from two chunks of the loss
+    new_gradients = 2 * 2 * shape.largest_tensor  # bytes of the output head, from two chunks of the loss
     gathered = 2 * 1_050_000_000
 
     def bytes_per_parameter(stage: int) -> float:
@@ -122,16 +125,16 @@ def test_full_training_divides_sixteen_bytes_per_parameter_as_the_paper_of_zero_
 def test_hours_and_cost_follow_from_tokens_speed_and_busy_gpus():
     config = _config("llama-3.1-8b", "train.batch_size=16", "train.doses=[2]", "train.arms=[warm, cold]")
     cluster = Cluster(H100, 3, price_per_gpu_hour=2, tokens_per_second=1000)
-    plan = make_plan(config, _shape(config.model), cluster, Workload(800, 2_000, "made up"))
+    plan = make_plan(config, _shape(config.model), cluster, Workload(800, 2_000, "invented"))
     assert (plan.steps, plan.tokens) == (100, 3_200_000)
     assert plan.steps == Schedule(800, 16, (2.0,), seed=0).total_steps
-    # They fill 8 rows, of which the fullest of three GPUs takes 3: together they do 8 in the time of 3.
+    # A batch fills 8 rows. One of the three GPUs has 3 rows: all 8 are done in the time of 3.
     assert plan.hours == pytest.approx(2 * 3_200_000 / (1000 * 8 / 3) / 3600)
     assert plan.cost == pytest.approx(plan.hours * 3 * 2)
     assert "16 conversations keep 2.7 of 3 GPUs busy" in plan_text(plan)
 
 
-def test_recomputation_costs_half_as_much_arithmetic_again():
+def test_recomputation_adds_half_of_the_arithmetic():
     config = _config("qwen2.5-32b")
     recomputing, larger = _plan(config, 2), _plan(config, 2, replace(H100, memory_gib=500))
     assert recomputing.best.setup.gradient_checkpointing
@@ -146,15 +149,14 @@ def test_trained_weights_cost_a_third_pass(method, recomputing, flops):
     assert flops_per_parameter(_config("llama-3.1-8b", f"train.method={method}").train, bool(recomputing)) == flops
 
 
-def test_full_training_that_fits_nowhere_else_is_told_of_more_gpus_and_of_offloading():
-    hint = (
-        r"set train\.zero_stage=3 train\.offload=\[optimizer,parameters\] \(slow, and 82\.3 GiB of host memory per GPU"
-    )
-    with pytest.raises(InputError, match=rf"take 3 of them, or {hint}"):
+def test_the_error_for_full_training_proposes_more_gpus_and_offloading():
+    settings = r"set train\.zero_stage=3 train\.offload=\[optimizer,parameters\]"
+    hint = rf"{settings} \(slow, needs 82\.3 GiB of host memory per GPU"
+    with pytest.raises(InputError, match=rf"use 3 GPUs, or {hint}"):
         _plan(_config("llama-3.1-8b", "train.method=full"), 2)
 
 
-def test_an_offloading_configuration_is_planned_where_nothing_else_fits_and_has_no_reckoned_speed():
+def test_an_offloading_configuration_is_planned_if_nothing_else_fits_and_its_speed_is_not_estimated():
     offloading = ["train.method=full", "train.zero_stage=3", "train.offload=[parameters, optimizer]"]
     plan = _plan(_config("llama-3.1-8b", *offloading, "train.gradient_checkpointing=true"), 2)
     assert (plan.best.setup, plan.hours) == (HOST_SETUP, None)
@@ -162,17 +164,17 @@ def test_an_offloading_configuration_is_planned_where_nothing_else_fits_and_has_
     assert last.startswith(
         "As configured: ZeRO-3 with gradient checkpointing (optimizer and parameters in host memory)"
     )
-    assert last.endswith("82.3 GiB of host memory per GPU; slow: without offloading 3 of them do")
+    assert last.endswith("82.3 GiB of host memory per GPU; slow: without offloading, 3 GPUs are enough")
 
 
-def test_what_the_configuration_offloads_without_need_is_a_row_of_its_own_and_not_recommended():
+def test_unnecessary_offloading_is_a_separate_row_and_not_recommended():
     plan = _plan(_config("llama-3.1-8b", "train.offload=[optimizer]"), 2)
     assert [row.setup.offload for row in plan.rows if row.configured] == [{"optimizer"}]
     assert "*1+optimizer" in plan_text(plan)
     assert recommendation(plan).endswith("set train.offload=[]")
 
 
-def test_without_a_number_of_gpus_an_offloading_configuration_is_planned_on_the_fewest_that_hold_it():
+def test_without_a_number_of_gpus_an_offloading_configuration_is_planned_on_the_smallest_that_fits():
     config = _config("llama-3.1-70b", "train.num_workers=auto", "train.offload=[optimizer, parameters]")
     assert _plan(config).num_gpus == 1
 
@@ -182,16 +184,16 @@ def test_the_configured_row_is_marked():
     assert len(marked) == 1
 
 
-def test_an_elastic_training_is_planned_for_its_fewest_workers():
+def test_an_elastic_training_is_planned_for_its_smallest_number_of_workers():
     plan = _plan(_config("llama-3.1-70b", "train.num_workers=[3, 8]"))
     assert plan.num_gpus == 3
-    assert "the fewest of train.num_workers [3, 8]" in plan_text(plan)
+    assert "the smallest of train.num_workers [3, 8]" in plan_text(plan)
     assert "set train." not in recommendation(plan)
-    with pytest.raises(InputError, match="take 3 of them"):
+    with pytest.raises(InputError, match="use 3 GPUs"):
         _plan(_config("llama-3.1-70b", "train.num_workers=[2, 8]"))
 
 
-def test_fewer_target_modules_are_a_smaller_adapter_and_one_that_does_not_exist_is_refused():
+def test_fewer_target_modules_make_a_smaller_adapter_and_unknown_ones_are_refused():
     text = plan_text(_plan(_config("llama-3.1-8b", "train.target_modules=[q_proj, v_proj]")))
     assert "+ 6,815,744 of the adapter (LoRA rank 16 on q_proj, v_proj)" in text
     with pytest.raises(InputError, match="called 'q_prj'; did you mean 'q_proj'"):
@@ -213,8 +215,11 @@ def test_fewer_target_modules_are_a_smaller_adapter_and_one_that_does_not_exist_
         ("NVIDIA GeForce RTX 4090", None),
     ],
 )
-def test_a_gpu_is_known_by_the_name_of_its_device(device_name, name):
+def test_a_gpu_is_found_by_its_device_name(device_name, name):
     assert known_gpu(device_name) == (GPUS[name] if name else None)
+
+
+def test_an_h100_on_pcie_has_a_lower_peak_than_one_on_sxm():
     assert GPUS["H100-PCIe"].bf16_tflops < H100.bf16_tflops
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,7 +42,7 @@ KILLS = 20
 
 @pytest.mark.drill
 @pytest.mark.slow
-def test_no_row_reported_done_is_lost_and_none_is_doubled_under_kill_9(tmp_path):
+def test_after_kill_9_no_reported_row_is_missing_and_none_is_double(tmp_path):
     reported: set[str] = set()
     dice = random.Random(0)
     for _ in range(KILLS):
@@ -58,29 +59,40 @@ def test_no_row_reported_done_is_lost_and_none_is_doubled_under_kill_9(tmp_path)
     assert (rows["text"].str.len() == 2000).all()
 
 
-def test_two_writers_at_once_leave_every_key_once(tmp_path):
+def test_two_concurrent_writers_store_every_key_once(tmp_path):
     writers = [_writer(tmp_path, 60) for _ in range(2)]
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
     rows = ParquetStore(tmp_path, SCHEMA).read()
     assert sorted(rows["key"]) == sorted(f"k{number}" for number in range(60))
 
 
-def test_compaction_leaves_the_same_rows_in_one_shard_and_can_be_read_through(tmp_path):
+def test_compaction_keeps_the_rows_in_one_shard_while_others_read(tmp_path):
     store = ParquetStore(tmp_path, SCHEMA)
     for number in range(MANY_SHARDS + 1):
         store.append([{"key": f"k{number}", "text": str(number)}])
     before = store.read().sort_values("key", ignore_index=True)
-    seen: list[int] = []
-    reader = threading.Thread(target=lambda: seen.extend(len(ParquetStore(tmp_path, SCHEMA).keys()) for _ in range(30)))
-    reader.start()
-    store.compact()
-    reader.join()
-    assert set(seen) == {MANY_SHARDS + 1}
+    begun, compacted = threading.Event(), threading.Event()
+
+    def read_until_compacted() -> set[int]:
+        sizes = set()
+        while not compacted.is_set():
+            sizes.add(len(ParquetStore(tmp_path, SCHEMA).keys()))
+            begun.set()
+        return sizes
+
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(read_until_compacted)
+        assert begun.wait(timeout=60)
+        try:
+            store.compact()
+        finally:
+            compacted.set()
+        assert reading.result() == {MANY_SHARDS + 1}
     assert len(list(tmp_path.glob("*.parquet"))) == 1
     assert store.read().sort_values("key", ignore_index=True).equals(before)
 
 
-def test_a_compaction_that_was_killed_before_it_cleaned_up_doubles_nothing(tmp_path, monkeypatch):
+def test_a_compaction_that_is_killed_before_its_cleanup_doubles_nothing(tmp_path, monkeypatch):
     store = ParquetStore(tmp_path, SCHEMA)
     for number in range(MANY_SHARDS + 1):
         store.append([{"key": f"k{number}", "text": "x"}])
@@ -115,10 +127,10 @@ def test_a_damaged_shard_is_named(tmp_path):
         store.keys()
 
 
-def test_a_full_disk_stops_with_one_line_and_keeps_what_was_there(tmp_path):
+def test_a_full_disk_stops_with_one_line_and_keeps_earlier_rows(tmp_path):
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path)], capture_output=True)
     if mounted.returncode:
-        pytest.skip("needs the right to mount a small file system")
+        pytest.skip("needs permission to mount a small file system")
     try:
         store = ParquetStore(tmp_path / "store", SCHEMA)
         store.append([{"key": "kept", "text": "small"}])
@@ -131,7 +143,7 @@ def test_a_full_disk_stops_with_one_line_and_keeps_what_was_there(tmp_path):
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_only_the_keys_asked_for_are_read(tmp_path):
+def test_only_the_requested_keys_are_read(tmp_path):
     store = ParquetStore(tmp_path, SCHEMA)
     store.append([{"key": "a", "text": "1"}, {"key": "b", "text": "2"}])
     assert store.read(["b", "c"])["text"].tolist() == ["2"]

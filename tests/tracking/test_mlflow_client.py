@@ -17,7 +17,7 @@ def _record(name: str, metrics=None, **changes) -> RunRecord:
 
 @pytest.fixture
 def tracker(request):
-    return Tracker(request.node.name)  # an experiment of its own
+    return Tracker(request.node.name)  # one experiment per test
 
 
 def _statuses(tracker):
@@ -42,7 +42,7 @@ def test_logging_the_same_result_twice_changes_nothing(tracker):
     assert len(_statuses(tracker)) == 2
 
 
-def test_a_failure_half_way_leaves_nothing_running_and_the_next_attempt_logs_all(tracker, tmp_path):
+def test_a_failure_leaves_no_run_running_and_the_next_attempt_logs_everything(tracker, tmp_path):
     broken = _record("two", files=[tmp_path / "missing"])
     with pytest.raises(Exception, match="missing"):
         tracker.log_family(_record("sweep"), [_record("one"), broken])
@@ -61,7 +61,7 @@ def test_only_the_runs_of_the_killed_job_are_closed(tracker, monkeypatch):
     assert tracker.client.get_run(theirs).info.status == "RUNNING"
 
 
-def test_a_training_that_is_taken_up_again_is_the_same_run(tracker):
+def test_a_resumed_training_continues_its_run(tracker):
     first = tracker.open_training("a", "train", {"lr": 1})
     tracker.close(first, "FAILED")
     assert tracker.open_training("a", "train", {"lr": 1}) == first

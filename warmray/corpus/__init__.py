@@ -1,1 +1,1 @@
-"""Conversations in; original, warm and cold training sets out."""
+"""Source conversations, and the original, warm and cold training sets built from them."""

@@ -1,1 +1,1 @@
-"""From prompts to completions, and the store that keeps what is finished."""
+"""Generation engines: transformers, vLLM, and OpenAI-compatible endpoints."""

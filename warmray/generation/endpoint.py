@@ -1,7 +1,7 @@
-"""An OpenAI-compatible endpoint: a provider's, or a server of one's own (vLLM, llama.cpp, TGI).
+"""An OpenAI-compatible endpoint: a provider, or a server of your own (vLLM, llama.cpp, TGI).
 
-The ``openai`` client retries what may pass (429, 5xx, a lost connection, a time-out), with growing pauses or those
-that ``Retry-After`` asks for. The key comes from ``OPENAI_API_KEY`` and goes nowhere else.
+The ``openai`` client retries transient failures (429, 5xx, a lost connection, a time-out). It waits longer each time,
+or as long as ``Retry-After`` asks. The key comes from ``OPENAI_API_KEY`` and is sent only to the endpoint.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAMES_FORMAT = re.compile(r"response.?format|json_schema|json_object", re.IGNOR
 
 @dataclass(frozen=True)
 class Answer:
-    """What an endpoint said to one chat."""
+    """The reply of an endpoint to one chat."""
 
     text: str
     tokens: int
@@ -37,14 +37,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Spending:
-    """Tokens, and what they cost where the configuration has prices."""
+    """Tokens, and their cost if the configuration has prices."""
 
     prompt_tokens: int
     completion_tokens: int
     cost: float | None
 
     def __add__(self, other: Spending) -> Spending:
-        """Add what one model cost at two times."""
+        """Add two amounts for the same model."""
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
         return Spending(
             self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens, cost
@@ -60,20 +60,20 @@ class UnsupportedFormatError(InputError):
 
 
 class Endpoint:
-    """Asks one model; safe to use from several threads."""
+    """A client for one model; it can be used by several threads at once."""
 
     def __init__(self, config: EndpointConfig) -> None:
-        """Take the key from the environment.
+        """Read the key from the environment.
 
         Raises:
-            InputError: a provider is asked without a key.
+            InputError: the endpoint is a provider, and there is no key.
         """
         self.config = config
         key = os.environ.get("OPENAI_API_KEY")
         if not key and not config.base_url and not os.environ.get("OPENAI_BASE_URL"):
             raise InputError(
-                f"model {config.model} is asked of OpenAI, and OPENAI_API_KEY is not set: set it, or give the base_url "
-                "of a server of your own"
+                f"model {config.model} is a model of OpenAI, but OPENAI_API_KEY is not set: set it, or set base_url to "
+                "a server of your own"
             )
         self._key = key or "none"
         self._client = openai.OpenAI(
@@ -85,14 +85,14 @@ class Endpoint:
         self._prompt_tokens = self._completion_tokens = 0
 
     def take_spent(self) -> Spending:
-        """Return what was spent since this was last called."""
+        """Return the spending since the previous call."""
         with self._lock:
             spent = self._spending(self._prompt_tokens, self._completion_tokens)
             self._prompt_tokens = self._completion_tokens = 0
         return spent
 
     def estimate(self, chats: Sequence[Sequence[Message]], max_new_tokens: int) -> Spending:
-        """Return what asking would cost at most: every reply as long as it may be."""
+        """Return an upper bound for the cost of these chats: every reply has its full length."""
         characters = sum(len(message["content"]) for chat in chats for message in chat)
         return self._spending(characters // CHARACTERS_PER_TOKEN, len(chats) * max_new_tokens)
 
@@ -104,7 +104,7 @@ class Endpoint:
         seed: int,
         response_format: dict[str, Any] | None = None,
     ) -> Answer:
-        """Ask one chat.
+        """Send one chat and return the reply.
 
         Raises:
             UnsupportedFormatError: it refuses ``response_format``.
@@ -118,7 +118,7 @@ class Endpoint:
                 messages=list(messages),  # type: ignore[arg-type]
                 temperature=temperature,
                 max_tokens=max_new_tokens,
-                seed=seed % (1 << 31),
+                seed=seed % (1 << 31),  # a non-negative 32-bit integer
                 **extra,
             )
             choice = reply.choices[0]
@@ -127,11 +127,17 @@ class Endpoint:
         except openai.APIStatusError as error:
             if response_format is not None and error.status_code in (400, 422) and _NAMES_FORMAT.search(str(error)):
                 raise UnsupportedFormatError(f"{self._name} refused the format: {self._reason(error)}") from None
-            raise self._refused(error) from None
+            if error.status_code == 429 or error.status_code >= 500:
+                raise self._failed(error) from None
+            raise InputError(
+                f"{self._name} refused the request ({self._reason(error)}): check model, key and base_url"
+            ) from None
         except openai.APIError as error:
             raise self._failed(error) from None
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise self._failed(f"it answered no chat completion ({type(error).__name__})") from None
+            raise self._failed(f"the answer is not a chat completion ({type(error).__name__})") from None
+
+        # Some servers report no usage.
         usage = reply.usage
         tokens = usage.completion_tokens if usage else len(text) // CHARACTERS_PER_TOKEN
         with self._lock:
@@ -146,15 +152,10 @@ class Endpoint:
         cost = (prompt_tokens * (prices[0] or 0) + completion_tokens * (prices[1] or 0)) / 1e6
         return Spending(prompt_tokens, completion_tokens, cost)
 
-    def _refused(self, error: openai.APIStatusError) -> Exception:
-        if error.status_code == 429 or error.status_code >= 500:
-            return self._failed(error)
-        return InputError(f"{self._name} refused the request ({self._reason(error)}): check model, key and base_url")
-
     def _failed(self, error: object) -> InterruptedRunError:
         return InterruptedRunError(
             f"{self._name} failed {MAX_RETRIES + 1} times, last with: {self._reason(error)} (finished replies are "
-            "kept; the same command goes on from them)"
+            "kept; the same command continues from them)"
         )
 
     @property
@@ -162,6 +163,6 @@ class Endpoint:
         return f"the endpoint {self.base_url} (model {self.config.model})"
 
     def _reason(self, error: object) -> str:
-        # Providers repeat a part of the key in their refusals, and messages end up in logs.
+        # Providers repeat a part of the key in their error messages, and messages end up in logs.
         words = [word for word in str(error).split() if "sk-" not in word and self._key not in word]
         return " ".join(words)[:200]

@@ -1,4 +1,4 @@
-"""What generates: one protocol for every engine."""
+"""The protocol that every generation engine implements, and its requests and completions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FinishReason = Literal["stop", "length", "too_long"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How replies are drawn; temperature 0 is greedy."""
+    """How replies are sampled; temperature 0 is greedy."""
 
     temperature: float
     max_new_tokens: int
@@ -21,7 +21,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One chat to be continued by the assistant, under the key its completion is kept by."""
+    """One chat for the assistant to continue, with the key that its completion is stored under."""
 
     key: str
     messages: tuple[Message, ...]
@@ -29,16 +29,16 @@ class Request:
     strength: float = 0.0
     """Multiplier on the engine's adapter."""
     seed: int = 0
-    """Of this row's own random numbers: what it says depends on no other row of its batch. Requests that differ in
-    strength alone share a seed, so that what differs in their replies comes from the strength and not from the dice."""
+    """Seed of this row's own random numbers: a reply does not depend on the other rows of its batch. Requests that
+    differ only in strength share a seed, and differences between their replies come from the strength alone."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What the model replied.
+    """The reply of the model.
 
-    ``finish_reason`` is ``length`` when it was cut at ``max_new_tokens``, and ``too_long`` when it was not asked at
-    all, because prompt and reply do not fit into the model's window.
+    ``finish_reason`` is ``length`` if the reply was cut at ``max_new_tokens``. It is ``too_long`` if the model was not
+    asked, because prompt and reply do not fit into its context window.
     """
 
     key: str
@@ -51,5 +51,5 @@ class Engine(Protocol):
     """Continues chats with a base model and, at any strength, an adapter."""
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
-        """Yield completions batch by batch, so that each batch can be kept before the next begins."""
+        """Yield completions batch by batch; the caller can store each batch before the next one starts."""
         ...

@@ -1,7 +1,7 @@
-"""The engine for GPU clusters: vLLM's offline engine, every strength a rescaled copy of the adapter.
+"""The engine for GPU clusters: vLLM's offline engine, with a rescaled copy of the adapter for every strength.
 
-Rows are ordered by strength, so that adapters do not thrash, and then by prompt, whose common beginnings vLLM's prefix
-cache computes once.
+Rows are ordered by strength, because vLLM holds few adapters at once, and then by prompt, because its prefix cache
+computes common beginnings once.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from warmray.models.sources import fetch
 from warmray.storage.home import home, make_folder, only_one_at
 
 ROWS_AT_ONCE = 256
-"""Rows per answer of the worker: what is lost when it is killed."""
+"""Rows per answer of the worker. If it is killed, the rows of one answer are lost."""
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Largest LoRA ranks that vLLM can be asked to serve."""
+"""Values that vLLM accepts for the largest LoRA rank."""
 SHARE_OF_HOST_MEMORY = 0.25
 GRACE_S = 20
+"""Seconds that the process may take to end by itself."""
 MAX_ADAPTERS = 8
-"""Strengths that are held at once."""
+"""Number of strengths that vLLM holds at once."""
 
 
 class VllmEngine:
-    """Generation by a vLLM process that lives as long as this object."""
+    """Generation with a vLLM process, which ends with this object."""
 
     def __init__(
         self, base: BaseCheckpoint, adapter: Adapter | None, python: str | None = None, **settings: Any
@@ -48,11 +49,11 @@ class VllmEngine:
         Args:
             base: The base model.
             adapter: A LoRA adapter, or None for the base alone.
-            python: A Python that has vLLM; None is this one.
+            python: A Python with vLLM; None: the current one.
             settings: Further arguments of ``vllm.LLM``.
 
         Raises:
-            InputError: there is no vLLM there, or the adapter is none that vLLM can serve.
+            InputError: that Python has no vLLM, or vLLM cannot serve the adapter.
             InterruptedRunError: vLLM did not start.
         """
         self.base = base
@@ -61,9 +62,11 @@ class VllmEngine:
             fetch(base.folder, base.remote, with_weights=True)
         config = json.loads((base.folder / "config.json").read_text(encoding="utf-8"))
         self._context = settings.get("max_model_len") or config.get("max_position_embeddings")
-        arguments = _arguments(base, adapter) | settings
+        arguments = _vllm_arguments(base, adapter) | settings
         self._tokenizer = load_tokenizer(base)
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the process
+
+        # The process has its own session: its children can be killed with it.
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - open as long as the process
         try:
             self._process = subprocess.Popen(
                 [python or sys.executable, vllm_worker.__file__],
@@ -87,16 +90,28 @@ class VllmEngine:
         fitting, too_long = by_window(requests, prompts, self._context)
         if too_long:
             yield too_long
+        # Rows of one strength together, and rows with a common beginning next to each other.
         ordered = sorted(fitting, key=lambda r: (r.strength, r.messages[-1]["content"], r.key))
         for start in range(0, len(ordered), ROWS_AT_ONCE):
-            rows = [self._row(request) for request in ordered[start : start + ROWS_AT_ONCE]]
+            rows = [
+                {
+                    "key": request.key,
+                    "messages": list(request.messages),
+                    "temperature": request.sampling.temperature,
+                    "max_new_tokens": request.sampling.max_new_tokens,
+                    "seed": request.seed,
+                    "lora": str(self._rescaled(request.strength)) if request.strength else None,
+                }
+                for request in ordered[start : start + ROWS_AT_ONCE]
+            ]
             yield [Completion(**reply) for reply in self._ask(rows)]
 
     def close(self) -> None:
-        """End the vLLM process and those that it has started."""
+        """End the vLLM process and its children."""
         assert self._process.stdin is not None
+        # The worker ends when its input ends. This works even if the current process is killed.
         with contextlib.suppress(OSError):
-            self._process.stdin.close()  # it ends by itself when its input does, also when this process is killed
+            self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE_S)
         with contextlib.suppress(ProcessLookupError):
@@ -107,18 +122,8 @@ class VllmEngine:
         if hasattr(self, "_process"):
             self.close()
 
-    def _row(self, request: Request) -> dict[str, Any]:
-        return {
-            "key": request.key,
-            "messages": list(request.messages),
-            "temperature": request.sampling.temperature,
-            "max_new_tokens": request.sampling.max_new_tokens,
-            "seed": request.seed,
-            "lora": str(self._rescaled(request.strength)) if request.strength else None,
-        }
-
     def _rescaled(self, strength: float) -> Path:
-        """Return the folder of a copy of the adapter that acts as it does at a strength."""
+        """Return the folder of a copy of the adapter that acts as the adapter does at ``strength``."""
         if self.adapter is None:
             raise ValueError("a model without an adapter has strength 0 only")
         folder = make_folder(home() / "rescaled") / f"{self.adapter.digest}-x{strength:g}"
@@ -128,44 +133,49 @@ class VllmEngine:
         return folder
 
     def _ask(self, question: object) -> Any:
+        """Send one JSON line to the worker and return its answer.
+
+        Raises:
+            InputError: vLLM is not installed.
+            InterruptedRunError: the process ended, now or at an earlier question.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        answer = ""
+        with contextlib.suppress(BrokenPipeError, ValueError):
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
-        except (BrokenPipeError, ValueError):  # it ended, now or at an earlier question
-            answer = ""
-        if not answer:
-            raise self._ended()
-        return json.loads(answer)
+        if answer:
+            return json.loads(answer)
 
-    def _ended(self) -> Exception:
+        # The process ended. The first error in its log is the cause; errors of its parent processes follow.
         self.close()
         self._errors.seek(0)
         log = self._errors.read()
-        # The first error is the cause; those of the processes above it follow.
         cause = re.search(r"\w+Error: .*", log) or re.search(r"\S.*(?=\s*\Z)", log)
-        reason = cause[0][:300] if cause else "no word"
+        reason = cause[0][:300] if cause else "no error message"
         if "No module named 'vllm'" in reason:
-            return InputError(
-                "vLLM is not installed for this Python: `make vllm` builds an environment with it on a CPU; name its "
-                "Python in evaluate.vllm_python"
+            raise InputError(
+                "vLLM is not installed for this Python: run `make vllm`, which builds an environment with it for a "
+                "CPU, and set evaluate.vllm_python to its Python"
             )
-        return InterruptedRunError(f"vLLM ended: {reason} (finished replies are kept)")
+        raise InterruptedRunError(f"vLLM ended: {reason} (finished replies are kept)")
 
 
-def _arguments(base: BaseCheckpoint, adapter: Adapter | None) -> dict[str, Any]:
-    """Return what ``vllm.LLM`` is to be told."""
+def _vllm_arguments(base: BaseCheckpoint, adapter: Adapter | None) -> dict[str, Any]:
+    """Return the arguments of ``vllm.LLM``.
+
+    Raises:
+        InputError: vLLM cannot serve the adapter.
+    """
     arguments: dict[str, Any] = {"model": str(base.folder), "dtype": base.dtype, "enable_prefix_caching": True}
     if best_device().type == "cpu":
-        arguments["gpu_memory_utilization"] = SHARE_OF_HOST_MEMORY  # so it is called on CPUs, too
-    if adapter is not None:
-        arguments |= {"enable_lora": True, "max_lora_rank": _rank(adapter), "max_loras": MAX_ADAPTERS}
-    return arguments
+        arguments["gpu_memory_utilization"] = SHARE_OF_HOST_MEMORY  # the name is the same on CPUs
+    if adapter is None:
+        return arguments
 
-
-def _rank(adapter: Adapter) -> int:
+    # The largest rank must be one of a few values, and at least the adapter's.
     if adapter.is_whole_model:
         raise InputError(f"{adapter.folder} is a whole model: evaluate.engine `vllm` serves LoRA adapters only")
     settings = json.loads((adapter.folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -175,4 +185,5 @@ def _rank(adapter: Adapter) -> int:
             f"adapter {adapter.folder} has rank {rank}, and vLLM serves at most {RANKS[-1]}: use evaluate.engine "
             "`transformers`"
         )
-    return next(r for r in RANKS if r >= rank)
+    largest_rank = next(r for r in RANKS if r >= rank)
+    return arguments | {"enable_lora": True, "max_lora_rank": largest_rank, "max_loras": MAX_ADAPTERS}

@@ -1,7 +1,7 @@
-"""Runs vLLM's offline engine in a Python of its own and answers over its pipes, one JSON line each way.
+"""Runs vLLM's offline engine in a separate Python and answers over its pipes, with one JSON line in each direction.
 
-vLLM pins versions of torch and transformers that warmray's other parts do not: it lives in another environment, which
-needs none of them. This file is run by its path there and imports nothing of warmray.
+vLLM pins other versions of torch and transformers than warmray's other parts do. It has an environment of its own,
+without warmray: this file is run there by its path and imports nothing of warmray.
 """
 
 import json
@@ -10,9 +10,9 @@ import sys
 from typing import Any
 
 
-def main() -> None:
-    """Load the model that the first line names, then answer batches until the input ends."""
-    # What libraries and their processes print must not get between the answers.
+def serve_batches() -> None:
+    """Load the model described by the first input line, then answer batches until the input ends."""
+    # Libraries and their processes print to standard output. It becomes standard error; answers get a copy of it.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     from vllm import LLM, SamplingParams
@@ -20,8 +20,10 @@ def main() -> None:
 
     model = LLM(**json.loads(sys.stdin.readline()))
     print(json.dumps({"ready": True}), file=answers, flush=True)
-    numbers: dict[str, int] = {}
+
+    numbers: dict[str, int] = {}  # vLLM needs a number from 1 for every adapter
     for line in sys.stdin:
+        # One batch: every row has its own sampling, seed and adapter.
         batch: list[dict[str, Any]] = json.loads(line)
         outputs = model.chat(
             [row["messages"] for row in batch],
@@ -37,6 +39,8 @@ def main() -> None:
             ],
             use_tqdm=False,
         )
+
+        # The fields of a Completion. vLLM has more finish reasons than warmray.
         replies = [
             {
                 "key": row["key"],
@@ -50,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve_batches()

@@ -1,4 +1,4 @@
-"""Prompts as tokens, and which of them fit into a model's window together with their reply."""
+"""Chats as tokens, and which of them fit with their replies into a model's context window."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 def encode_chat(tokenizer: PreTrainedTokenizerBase, request: Request) -> list[int]:
-    """Return a chat's tokens up to where the assistant begins to speak."""
+    """Return the tokens of a chat, up to the start of the assistant's reply."""
     text = tokenizer.apply_chat_template(list(request.messages), tokenize=False, add_generation_prompt=True)
+    # The template has already written the special tokens.
     tokens: list[int] = tokenizer.encode(str(text), add_special_tokens=False)
     return tokens
 
@@ -21,10 +22,21 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, request: Request) -> list[in
 def by_window(
     requests: Sequence[Request], prompts: dict[str, list[int]], context: int | None
 ) -> tuple[list[Request], list[Completion]]:
-    """Part the requests that fit into ``context`` tokens from those that do not, which get an empty completion."""
+    """Split requests by the context window.
 
-    def fits(request: Request) -> bool:
-        return context is None or len(prompts[request.key]) + request.sampling.max_new_tokens <= context
+    Args:
+        requests: The requests.
+        prompts: The tokens of each request, by its key.
+        context: Tokens of the window, for prompt and reply together; None for no limit.
 
-    too_long = [Completion(request.key, "", 0, "too_long") for request in requests if not fits(request)]
-    return [request for request in requests if fits(request)], too_long
+    Returns:
+        The requests that fit, and an empty ``too_long`` completion for each of the others.
+    """
+    fitting: list[Request] = []
+    too_long: list[Completion] = []
+    for request in requests:
+        if context is None or len(prompts[request.key]) + request.sampling.max_new_tokens <= context:
+            fitting.append(request)
+        else:
+            too_long.append(Completion(request.key, "", 0, "too_long"))
+    return fitting, too_long

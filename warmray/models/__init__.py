@@ -1,1 +1,1 @@
-"""Which models exist, how to load them, and adapters on them."""
+"""Models: which exist, how to load them, their adapters, and the memory and time of their training."""

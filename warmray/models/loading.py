@@ -1,4 +1,4 @@
-"""From ``model.source`` to a checked model folder, its tokenizer and its weights."""
+"""Resolves ``model.source`` to a checked model folder, and loads its tokenizer and weights."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 @dataclass(frozen=True)
 class BaseCheckpoint:
-    """A model that is fit for use: where its folder is on every node, and the digest that names its content."""
+    """A checked base model: its folder, the same on every node, and the digest of its content."""
 
     folder: Path
     digest: str
     dtype: str
     remote: RemoteModel | None = None
-    """What the folder is fetched from on a node that lacks it."""
+    """The source from which a node without the folder fetches it."""
 
     @property
     def revision(self) -> str | None:
@@ -39,13 +39,17 @@ class BaseCheckpoint:
 
 
 def resolve_model(config: ModelConfig, is_asked: bool = True) -> BaseCheckpoint:
-    """Find the model that ``config`` names and check that it can be trained and asked.
+    """Find the model that ``config`` names and check that it can be trained and can answer chats.
 
-    One that is not asked, but reads (the warmth meters' scorer), needs no chat template: GPT-2 has none. Of a model
-    that is not on disk only the small files are fetched; the weights follow where it is loaded.
+    If the model is not on disk, only its small files are fetched. The weights are fetched when they are loaded.
+
+    Args:
+        config: The model's source and dtype.
+        is_asked: Whether it must answer chats. The scorer of the warmth meters only reads, and needs no chat template
+            (GPT-2 has none).
 
     Raises:
-        InputError: no such model, no weights in it, no chat template, or it cannot be fetched.
+        InputError: the model does not exist, has no weights or no chat template, or cannot be fetched.
         InterruptedRunError: the disk is full.
     """
     source, remote = config.source, None
@@ -68,7 +72,7 @@ def resolve_model(config: ModelConfig, is_asked: bool = True) -> BaseCheckpoint:
 
 
 def licence_of(config: ModelConfig, base: BaseCheckpoint) -> str:
-    """Return the licence that a base model's README states at its top, as the hub's model cards do."""
+    """Return the licence in the front matter of a base model's README, where the hub's model cards state it."""
     if config.source == "embedded":
         return "Apache-2.0"
     readme = base.folder / "README.md"
@@ -103,10 +107,10 @@ def _model_digest(folder: Path, weights: tuple[Path, ...]) -> str:
 
 
 def load_tokenizer(base: BaseCheckpoint) -> PreTrainedTokenizerBase:
-    """Load the tokenizer, padding on the left as batch generation needs.
+    """Load the tokenizer, with padding on the left for batch generation.
 
     Raises:
-        InputError: its files are not on this node and cannot be fetched.
+        InputError: its files are missing on this node and cannot be fetched.
     """
     quiet_libraries()
     from transformers import AutoTokenizer
@@ -122,25 +126,31 @@ def load_tokenizer(base: BaseCheckpoint) -> PreTrainedTokenizerBase:
 
 
 def load_model(base: BaseCheckpoint, device: torch.device | None = None) -> PreTrainedModel:
-    """Load the weights in the dtype that the configuration names, in evaluation mode, fetching them where missing.
+    """Load the weights in the configured dtype, in evaluation mode, and fetch them first if they are missing.
 
-    They go straight to ``device``; without one they stay on the CPU, or with DeepSpeed's ZeRO-3 where that puts them.
+    They are loaded directly to ``device``. Without a device they stay on the CPU, unless DeepSpeed's ZeRO-3 is active
+    and places them.
 
     Raises:
-        InputError: the weights are not on this node and cannot be fetched.
+        InputError: the weights are missing on this node and cannot be fetched.
         InterruptedRunError: the disk is full.
     """
     quiet_libraries()
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import is_flash_attn_2_available
 
     if base.remote:
         fetch(base.folder, base.remote, with_weights=True)
+
+    # Flash attention supports 16-bit numbers on GPUs only. The test is not on ``device``: without one, ZeRO-3 moves the
+    # weights to the GPU later.
+    is_flash = best_device().type == "cuda" and base.dtype == "bfloat16" and is_flash_attn_2_available()
     placed = {} if device is None else {"device_map": {"": device}}
     model = AutoModelForCausalLM.from_pretrained(
         base.folder,
         dtype=getattr(torch, base.dtype),
-        attn_implementation=_attention(base),
+        attn_implementation="flash_attention_2" if is_flash else "sdpa",
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
@@ -149,16 +159,8 @@ def load_model(base: BaseCheckpoint, device: torch.device | None = None) -> PreT
     return model.eval()
 
 
-def _attention(base: BaseCheckpoint) -> str:
-    from transformers.utils import is_flash_attn_2_available
-
-    # Flash attention knows 16-bit numbers only. (Without a device, ZeRO-3 puts the weights on the GPU later.)
-    fits = best_device().type == "cuda" and base.dtype == "bfloat16"
-    return "flash_attention_2" if fits and is_flash_attn_2_available() else "sdpa"
-
-
 def best_device() -> torch.device:
-    """Return the GPU that this process was given, or the CPU."""
+    """Return the GPU assigned to this process, or the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,8 +1,8 @@
-"""GPU memory of a training in bfloat16 under DeepSpeed ZeRO, part by part, from the shape of the model alone.
+"""GPU memory of a bfloat16 training under DeepSpeed ZeRO, part by part, computed from the shape of the model.
 
-What is kept for the backward pass is counted from what autograd saves in transformers' decoder layers with PEFT's LoRA
-(no fused kernels): frozen linear maps keep nothing, their adapters and trained ones keep their inputs, norms keep a
-float32 copy. ``tests/models/test_memory.py`` holds these figures against a miniature that is really run.
+The activation figures count what autograd saves in transformers' decoder layers with PEFT's LoRA and no fused kernels.
+Frozen linear layers save nothing, adapters and trained layers save their inputs, and norms save a float32 copy.
+``tests/models/test_memory.py`` compares these figures with small models that are really trained.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ FP32_BYTES = 4
 MASK_BYTES = 1
 
 LOSS_CHUNK_TOKENS = 1024
-"""Positions whose logits exist at one time."""
+"""Number of positions whose logits exist at the same time."""
 LOGIT_BYTES = 14
-"""Per logit at the worst moment: the bfloat16 logit, its float32 log-probability, and two float32 gradients."""
+"""Peak bytes per logit: the bfloat16 logit, its float32 log-probability, and two float32 gradients."""
 MASTER_AND_MOMENTS_BYTES = 12
 """Per trained parameter: float32 master copy and Adam's two moments (ZeRO, Rajbhandari et al. 2020, section 3.1)."""
 STEP_BYTES = 8
-"""Per parameter that is being updated: its float32 gradient, and the denominator of torch's AdamW."""
+"""Per parameter during its update: the float32 gradient, and the denominator of torch's AdamW."""
 HOST_OPTIMIZER_BYTES = 20
-"""Per trained parameter in host memory: master copy, moments and gradient in float32, and bfloat16 copies of gradient
-and weight on their way (18 under ZeRO-3)."""
+"""Per trained parameter in host memory: float32 master copy, moments and gradient, and bfloat16 buffers for gradient
+and weight (18 under ZeRO-3)."""
 LIVE_PARAMETERS = 1_000_000_000
-"""Parameters that ZeRO-3 keeps gathered before it lets go of any: DeepSpeed's ``stage3_max_live_parameters`` and
-``stage3_max_reuse_distance``."""
+"""Number of gathered parameters that ZeRO-3 keeps before it releases any: DeepSpeed's ``stage3_max_live_parameters``
+and ``stage3_max_reuse_distance``."""
 PREFETCHED_PARAMETERS = 50_000_000
-"""Parameters that ZeRO-3 gathers ahead: DeepSpeed's ``stage3_prefetch_bucket_size``."""
+"""Number of parameters that ZeRO-3 gathers in advance: DeepSpeed's ``stage3_prefetch_bucket_size``."""
 SUB_GROUP_PARAMETERS = 1_000_000_000
-"""Parameters that one GPU updates at a time under ZeRO-3: DeepSpeed's ``sub_group_size``."""
+"""Number of parameters that one GPU updates at a time under ZeRO-3: DeepSpeed's ``sub_group_size``."""
 OVERHEAD_BYTES = 5 * GIB // 2
 """Assumed: CUDA's context and kernels (about 0.6 GiB), cuBLAS, NCCL's buffers (about 1 GiB), DeepSpeed's buckets."""
 USABLE_SHARE = 0.9
-"""Share of a GPU that may be planned for; the rest is left to the allocator's fragmentation, worst under ZeRO-3."""
+"""Share of a GPU's memory that a plan may use. The allocator's fragmentation, worst under ZeRO-3, needs the rest."""
 
 Offloaded = Literal["optimizer", "parameters"]
 ON_HOST: frozenset[Offloaded] = frozenset(("optimizer", "parameters"))
@@ -47,13 +47,13 @@ ON_HOST: frozenset[Offloaded] = frozenset(("optimizer", "parameters"))
 
 @dataclass(frozen=True)
 class MemorySetup:
-    """One way to lay a training out in memory."""
+    """One way to place a training in memory."""
 
     zero_stage: Literal[1, 2, 3]
     gradient_checkpointing: bool
-    """Keep only each layer's input, and compute the rest again in the backward pass."""
+    """Keep only each layer's input, and recompute the rest in the backward pass."""
     offload: frozenset[Offloaded] = frozenset()
-    """What is kept in host memory, as ``train.offload`` names it."""
+    """The parts kept in host memory, as in ``train.offload``."""
 
     def __str__(self) -> str:
         """Return the setup in words."""
@@ -72,142 +72,128 @@ class MemoryUse:
     activations_bytes: int
     logits_bytes: int
     step_bytes: int
-    """What the optimizer's step takes, when gradients of the pass, activations and logits are gone."""
+    """Buffers of the optimizer step, at a time when new gradients, activations and logits are already freed."""
     overhead_bytes: int = OVERHEAD_BYTES
 
     @property
     def total_bytes(self) -> int:
-        """Everything together at the fuller of two moments: in a backward pass, or in the optimizer's step."""
+        """All parts together at the larger of two peaks: in a backward pass, or in the optimizer step."""
         backward = self.gradients_bytes + self.activations_bytes + self.logits_bytes
         always = self.weights_bytes + self.adapter_bytes + self.optimizer_bytes + self.overhead_bytes
         return always + max(backward, self.step_bytes)
 
     def __str__(self) -> str:
-        """Return the parts that count, in GiB."""
+        """Return the parts of at least 0.05 GiB, in GiB."""
         parts = {part.name.removesuffix("_bytes"): getattr(self, part.name) / GIB for part in fields(self)}
         return ", ".join(f"{name} {gib:.1f}" for name, gib in parts.items() if gib >= 0.05)
 
 
 def usable_bytes(memory_gib: float) -> int:
-    """Return what may be planned for of a GPU with ``memory_gib`` GiB."""
+    """Return the bytes that a plan may use on a GPU with ``memory_gib`` GiB."""
     return int(USABLE_SHARE * memory_gib * GIB)
 
 
 def memory_use(architecture: Architecture, train: TrainConfig, setup: MemorySetup, num_gpus: int) -> MemoryUse:
-    """Return what one of ``num_gpus`` GPUs holds at its fullest.
+    """Return the peak memory of each of ``num_gpus`` GPUs.
 
-    What each stage of ZeRO divides by the number of GPUs follows Rajbhandari et al. 2020, figure 1.
+    The parts that each ZeRO stage divides by the number of GPUs follow Rajbhandari et al. 2020, figure 1.
     """
-    trained, optimizer_on_host = trained_parameters(architecture, train), "optimizer" in setup.offload
-    tokens = tokens_per_pass(train)
+    is_full = train.method == "full"
+    optimizer_on_host = "optimizer" in setup.offload
+    trained = trained_parameters(architecture, train)
+    own_trained = trained // num_gpus
+
+    # Weights: ZeRO-3 divides them, and gathers those of the layers at work.
+    weights = architecture.parameters
+    if setup.zero_stage == 3:
+        own_weights = 0 if "parameters" in setup.offload else architecture.parameters // num_gpus
+        gathered = max(LIVE_PARAMETERS, architecture.largest_tensor) + PREFETCHED_PARAMETERS
+        weights = min(own_weights + gathered, architecture.parameters)
+
+    # Adapter: not divided. Even ZeRO-3 leaves tensors of under 100,000 parameters whole, as most of LoRA's are
+    # (stage3_param_persistence_threshold). Full training has no adapter: its trained parameters are the weights.
+    adapter = 0 if is_full else trained
+
+    # Accumulated gradients: whole under ZeRO-1, divided above it, and then moved to the host with the optimizer.
+    gradients = trained if setup.zero_stage == 1 else own_trained
+    if setup.zero_stage > 1 and optimizer_on_host:
+        gradients = 0
+    # Full training also has the new gradient of the output head. With several chunks of the loss it exists twice:
+    # the sum of the chunks so far, and the next chunk's.
+    if is_full:
+        gradients += architecture.largest_tensor * (2 if train.row_length > LOSS_CHUNK_TOKENS else 1)
+
+    # Optimizer step: every parameter at once, or under ZeRO-3 one sub-group at a time beside all bfloat16 gradients.
+    step_bytes = STEP_BYTES * own_trained
+    if setup.zero_stage == 3:
+        step_bytes = BF16_BYTES * own_trained + STEP_BYTES * min(own_trained, SUB_GROUP_PARAMETERS)
+
     return MemoryUse(
-        weights_bytes=_weights_bytes(architecture, setup, num_gpus),
-        # ZeRO-3 leaves tensors of under 100,000 parameters whole (stage3_param_persistence_threshold): most of LoRA's.
-        adapter_bytes=0 if train.method == "full" else BF16_BYTES * trained,
-        gradients_bytes=_gradients_bytes(architecture, train, setup, num_gpus),
+        weights_bytes=BF16_BYTES * weights,
+        adapter_bytes=BF16_BYTES * adapter,
+        gradients_bytes=BF16_BYTES * gradients,
         optimizer_bytes=0 if optimizer_on_host else MASTER_AND_MOMENTS_BYTES * trained // num_gpus,
         activations_bytes=activations_bytes(architecture, train, setup.gradient_checkpointing),
-        logits_bytes=LOGIT_BYTES * min(tokens, LOSS_CHUNK_TOKENS) * architecture.vocabulary_size,
-        step_bytes=0 if optimizer_on_host else _step_bytes(trained // num_gpus, setup.zero_stage),
+        logits_bytes=LOGIT_BYTES * min(train.row_length, LOSS_CHUNK_TOKENS) * architecture.vocabulary_size,
+        step_bytes=0 if optimizer_on_host else step_bytes,
     )
 
 
 def host_bytes(architecture: Architecture, train: TrainConfig, setup: MemorySetup, num_gpus: int) -> int:
-    """Return the host memory that offloading takes for each of ``num_gpus`` GPUs."""
+    """Return the host memory that offloading needs for each of ``num_gpus`` GPUs."""
     optimizer = HOST_OPTIMIZER_BYTES * trained_parameters(architecture, train) if "optimizer" in setup.offload else 0
     weights = BF16_BYTES * architecture.parameters if "parameters" in setup.offload else 0
     return (optimizer + weights) // num_gpus
 
 
 def trained_parameters(architecture: Architecture, train: TrainConfig) -> int:
-    """Return the exact number of parameters that the optimizer changes."""
+    """Return the exact number of parameters that the optimizer updates."""
     if train.method == "full":
         return architecture.parameters
     return architecture.adapter_parameters(train.lora_rank, train.target_modules)
 
 
-def tokens_per_pass(train: TrainConfig) -> int:
-    """Return the most tokens that one GPU takes through the model at once."""
-    return train.row_length
-
-
-def _weights_bytes(architecture: Architecture, setup: MemorySetup, num_gpus: int) -> int:
-    if setup.zero_stage < 3:
-        return BF16_BYTES * architecture.parameters
-    gathered = max(LIVE_PARAMETERS, architecture.largest_tensor) + PREFETCHED_PARAMETERS
-    own_share = 0 if "parameters" in setup.offload else architecture.parameters // num_gpus
-    return BF16_BYTES * min(own_share + gathered, architecture.parameters)
-
-
-def _gradients_bytes(architecture: Architecture, train: TrainConfig, setup: MemorySetup, num_gpus: int) -> int:
-    """Return the accumulated gradients, whole under ZeRO-1, and with full training the new one of the output head.
-
-    With several chunks of the loss that one exists twice: the sum of the chunks so far, and the next chunk's.
-    """
-    trained = trained_parameters(architecture, train)
-    accumulated = trained if setup.zero_stage == 1 else trained // num_gpus
-    if setup.zero_stage > 1 and "optimizer" in setup.offload:
-        accumulated = 0
-    chunks = 2 if tokens_per_pass(train) > LOSS_CHUNK_TOKENS else 1
-    new = chunks * architecture.largest_tensor if train.method == "full" else 0
-    return BF16_BYTES * (accumulated + new)
-
-
-def _step_bytes(own_parameters: int, zero_stage: int) -> int:
-    if zero_stage < 3:
-        return STEP_BYTES * own_parameters
-    return BF16_BYTES * own_parameters + STEP_BYTES * min(own_parameters, SUB_GROUP_PARAMETERS)
-
-
 def activations_bytes(architecture: Architecture, train: TrainConfig, gradient_checkpointing: bool) -> int:
-    """Return what the layers keep for the backward pass, and what that pass needs to work on one of them."""
+    """Return the bytes saved for the backward pass, plus those in use while it works on one layer."""
     layer = layer_activation_bytes(architecture, train)
     layers = architecture.num_layers
     inputs = BF16_BYTES * architecture.hidden_size
-    kept = layers * inputs + layer if gradient_checkpointing else layers * layer
-    return tokens_per_pass(train) * (kept + _working_bytes(architecture))
+    saved = layers * inputs + layer if gradient_checkpointing else layers * layer
+    # In use within one layer: two gradients as wide as the MLP, and one of the residual stream.
+    in_use = BF16_BYTES * 2 * architecture.mlp_size + FP32_BYTES * architecture.hidden_size
+    return train.row_length * (saved + in_use)
 
 
 def layer_activation_bytes(architecture: Architecture, train: TrainConfig) -> int:
-    """Return the bytes per token that one decoder layer keeps for its backward pass.
+    """Return the bytes per token that one decoder layer saves for its backward pass.
 
-    Attention is SDPA with a mask: it keeps no scores (Dao et al. 2022), but keys and values repeated for all query
-    heads, and the mask in bfloat16. FlashAttention with variable lengths, which keeps neither, takes a little less.
+    Attention is SDPA with a mask. It saves no scores (Dao et al. 2022), but it saves keys and values repeated for all
+    query heads, and the mask in bfloat16. FlashAttention with variable lengths saves neither and needs a little less.
     """
     hidden, queries, mlp = architecture.hidden_size, architecture.query_size, architecture.mlp_size
+
+    # The frozen layer.
     norms = 2 * FP32_BYTES * (hidden + 1)  # their input, and one reciprocal root
     attention = BF16_BYTES * (4 * queries + train.row_length)  # query, key, value and output; a row of the mask
     attention += FP32_BYTES * architecture.num_heads  # log-sum-exp
-    gated_mlp = BF16_BYTES * 3 * mlp  # SiLU's input and output, and what it gates
+    gated_mlp = BF16_BYTES * 3 * mlp  # SiLU's input and output, and the values that it gates
+    frozen = norms + attention + gated_mlp
+
+    # What training adds: a trained norm saves its output, and an adapter the values between its two factors.
     if train.method == "full":
-        names = {linear.name for linear in architecture.linears}
-        trained = _shared_inputs_bytes(architecture, names) + BF16_BYTES * 2 * hidden  # a trained norm keeps its output
+        adapted = architecture.linears
+        added = BF16_BYTES * 2 * hidden
     else:
-        trained = _adapters_bytes(architecture, train)
-    return norms + attention + gated_mlp + trained
+        adapted = architecture.adapted(train.target_modules)
+        added = BF16_BYTES * train.lora_rank * len(adapted) // architecture.num_layers
+        if train.lora_dropout:  # every adapter saves its own input after dropout, and the mask
+            inputs = sum(linear.inputs for linear in adapted) // architecture.num_layers
+            return frozen + added + (BF16_BYTES + MASK_BYTES) * inputs
 
-
-def _adapters_bytes(architecture: Architecture, train: TrainConfig) -> int:
-    """Return the bytes per token that the adapters of one layer keep."""
-    adapted = architecture.adapted(train.target_modules)
-    in_between = BF16_BYTES * train.lora_rank * len(adapted) // architecture.num_layers
-    if train.lora_dropout:  # every adapter keeps its own thinned input and the mask
-        inputs = sum(linear.inputs for linear in adapted) // architecture.num_layers
-        return in_between + (BF16_BYTES + MASK_BYTES) * inputs
-    return in_between + _shared_inputs_bytes(architecture, {linear.name for linear in adapted})
-
-
-def _shared_inputs_bytes(architecture: Architecture, names: set[str]) -> int:
-    """Return the bytes per token that linear maps of these names keep: query, key and value share their input.
-
-    So do gate and up; the attention's output map keeps nothing that attention does not keep already.
-    """
-    of_attention = architecture.hidden_size if names & {"q_proj", "k_proj", "v_proj"} else 0
-    of_mlp = architecture.hidden_size if names & {"gate_proj", "up_proj"} else 0
-    of_down = architecture.mlp_size if "down_proj" in names else 0
-    return BF16_BYTES * (of_attention + of_mlp + of_down)
-
-
-def _working_bytes(architecture: Architecture) -> int:
-    """Return the bytes per token in flight within one layer: two gradients as wide as the MLP, one of the stream."""
-    return BF16_BYTES * 2 * architecture.mlp_size + FP32_BYTES * architecture.hidden_size
+    # Trained layers save their inputs. Query, key and value share one input, and so do gate and up. The attention's
+    # output layer adds nothing: attention has already saved its input.
+    names = {linear.name for linear in adapted}
+    attention_input = hidden if names & {"q_proj", "k_proj", "v_proj"} else 0
+    mlp_input = hidden if names & {"gate_proj", "up_proj"} else 0
+    down_input = mlp if "down_proj" in names else 0
+    return frozen + added + BF16_BYTES * (attention_input + mlp_input + down_input)

@@ -1,4 +1,4 @@
-"""What a training needs before any GPU is asked for: memory under every ZeRO stage, number of GPUs, hours and cost."""
+"""What a training needs, before any GPU is rented: memory under every ZeRO stage, number of GPUs, hours and cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from warmray.config import RunConfig, TrainConfig
 from warmray.errors import InputError
 from warmray.models.architecture import Architecture, check_target_modules
-from warmray.models.fit import HOST_SETUP, configured_setup, fits, shortage, smallest_num_gpus
+from warmray.models.gpu_fit import HOST_SETUP, configured_setup, fits, shortage, smallest_num_gpus
 from warmray.models.memory import GIB, MemorySetup, MemoryUse, host_bytes, memory_use, usable_bytes
 
 SETUPS = (
@@ -16,33 +16,33 @@ SETUPS = (
     *(MemorySetup(stage, gradient_checkpointing=True) for stage in (1, 2, 3)),
     HOST_SETUP,
 )
-"""Fastest first: a higher stage costs communication, recomputation costs another forward pass, and offloading waits for
-the bus to the host."""
+"""Fastest first: a higher stage adds communication, recomputation adds a forward pass, and offloading waits for the
+host bus."""
 MODEL_FLOPS_SHARE = 0.35
-"""Share of the GPU's bfloat16 peak that does arithmetic. Published LoRA trainings of 7B to 72B in bfloat16 come to
-18 to 40 % counted as 4 FLOPs per parameter and token (tables of NeMo AutoModel, Qwen and torchtune)."""
+"""Assumed share of the GPU's bfloat16 peak. Published bfloat16 LoRA trainings of 7B to 72B models reach 18 to 40 %,
+counted as 4 FLOPs per parameter and token (tables of NeMo AutoModel, Qwen and torchtune)."""
 FLOPS_PER_PARAMETER = 4
-"""Per token with LoRA: 2 forward, 2 for the gradient of activations; frozen weights need no gradient of their own."""
+"""Per token with LoRA: 2 for the forward pass, 2 for the gradients of activations. Frozen weights need no gradients."""
 WEIGHT_GRADIENT_FLOPS = 2
-"""More, where the weights are trained."""
+"""Added if the weights are trained."""
 RECOMPUTATION_FLOPS = 2
-"""More, where the forward pass is computed a second time."""
+"""Added if the forward pass is computed a second time."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A kind of GPU; ``bf16_tflops`` is its dense peak, None where it is not known."""
+    """A GPU model; ``bf16_tflops`` is its dense peak, None if unknown."""
 
     name: str
     memory_gib: float
-    """What torch reports as total, a little under the figure in the name."""
+    """Total memory as torch reports it, a little less than the figure in the name."""
     bf16_tflops: float | None
     device_names: tuple[str, ...] = ()
-    """What ``torch.cuda.get_device_name`` calls it, without the maker."""
+    """Its names in ``torch.cuda.get_device_name``, without the manufacturer."""
 
     @property
     def usable_bytes(self) -> int:
-        """Memory that may be planned for."""
+        """Bytes that a plan may use."""
         return usable_bytes(self.memory_gib)
 
 
@@ -59,10 +59,11 @@ GPUS = {
     )
 }
 """Peaks from NVIDIA's data sheets, without sparsity."""
+DEFAULT_GPU = "H100-80GB"
 
 
 def known_gpu(device_name: str) -> Gpu | None:
-    """Return the kind of GPU that ``torch.cuda.get_device_name`` names; None if unknown, or a slice of one (MIG)."""
+    """Return the GPU that ``torch.cuda.get_device_name`` names; None if it is unknown or a slice of a GPU (MIG)."""
     name = device_name.removeprefix("NVIDIA ")
     return next((gpu for gpu in GPUS.values() if name in gpu.device_names), None)
 
@@ -73,30 +74,27 @@ def flops_per_parameter(train: TrainConfig, gradient_checkpointing: bool) -> int
     return FLOPS_PER_PARAMETER + weights + (RECOMPUTATION_FLOPS if gradient_checkpointing else 0)
 
 
-DEFAULT_GPU = "H100-80GB"
-
-
 @dataclass(frozen=True)
 class Cluster:
     """The GPUs that a training is planned for."""
 
     gpu: Gpu
     num_gpus: int | None = None
-    """None: as few as will do."""
+    """None: the smallest number that fits."""
     price_per_gpu_hour: float | None = None
     tokens_per_second: float | None = None
-    """Measured speed of one GPU; None: reckoned from its peak."""
+    """Measured speed of one GPU; None: estimated from its peak."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """How much there is to train on."""
+    """The amount of training data."""
 
     conversations: int
     mean_tokens: float
     """Per conversation."""
     source: str
-    """Where the figures are from, in words."""
+    """The origin of the figures, in words."""
 
 
 STUDY_WORKLOAD = Workload(1_617, 1_024, "the study's corpus, each conversation at its limit of 1,024 tokens")
@@ -111,14 +109,14 @@ class PlanRow:
     memory: MemoryUse
     fits: bool
     smallest_num_gpus: int | None
-    """The fewest GPUs that would hold it; None where no number does."""
+    """The smallest number of GPUs that holds it; None if no number does."""
     configured: bool
     """Whether the configuration asks for it."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A training on a cluster: every setup's memory, and what the best one that fits takes in time."""
+    """A training on a cluster: the memory of every setup, and the time and cost of the best one."""
 
     config: RunConfig
     architecture: Architecture
@@ -127,12 +125,12 @@ class Plan:
     num_gpus: int
     rows: tuple[PlanRow, ...]
     best: PlanRow
-    """The fastest that fits without offloading; where none does, the configured one, which then offloads."""
+    """The fastest setup that fits without offloading; if none does, the configured one, which then offloads."""
     fewest_gpus: int | None
-    """The smallest number that holds the training under any setup without offloading; None where no number does."""
+    """The smallest number that holds the training in any setup without offloading; None if no number does."""
 
     def host_gib(self, setup: MemorySetup) -> float:
-        """Host memory per GPU that offloading takes."""
+        """Return the host memory per GPU that offloading needs."""
         return host_bytes(self.architecture, self.config.train, setup, self.num_gpus) / GIB
 
     @property
@@ -153,7 +151,7 @@ class Plan:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Speed of one busy GPU; None where its peak is not known, or where it would wait for the host."""
+        """Speed of one busy GPU; None if its peak is unknown, or if it would wait for the host."""
         peak = self.cluster.gpu.bf16_tflops
         if self.cluster.tokens_per_second is not None or peak is None or self.best.setup.offload:
             return self.cluster.tokens_per_second
@@ -161,53 +159,53 @@ class Plan:
 
     @property
     def busy_gpus(self) -> float:
-        """GPUs at work on average: rows that they do not divide evenly leave some waiting for the fullest."""
+        """Average number of GPUs at work: with an uneven number of rows, some GPUs wait for the one with the most."""
         train = self.config.train
+        # The rows of one optimizer step, and the number of them on the GPU that has the most.
         rows = max(1, math.ceil(train.batch_size * self.workload.mean_tokens / train.row_length))
         return rows / math.ceil(rows / self.num_gpus)
 
     @property
     def hours(self) -> float | None:
-        """Hours of training for all arms, one after the other; start-up and checkpoints left out."""
+        """Hours of training for all arms, one after the other, without start-up and checkpoints."""
         if self.tokens_per_second is None:
             return None
         return len(self.config.train.arms) * self.tokens / (self.tokens_per_second * self.busy_gpus) / 3600
 
     @property
     def cost(self) -> float | None:
-        """Price of those hours on all GPUs, in the currency of the price given."""
+        """Price of these hours on all GPUs, in the currency of the given price."""
         price = self.cluster.price_per_gpu_hour
         return None if self.hours is None or price is None else self.hours * self.num_gpus * price
 
 
 def make_plan(config: RunConfig, architecture: Architecture, cluster: Cluster, workload: Workload) -> Plan:
-    """Reckon every setup, and choose the fastest that fits without offloading, or else an offloading configured one.
+    """Evaluate every setup, and choose the fastest that fits without offloading.
 
-    Without a number of GPUs in ``cluster``, ``train.num_workers`` says it (its fewest), or else the fewest that do.
+    If none fits, a configured setup that offloads is chosen. If ``cluster`` has no number of GPUs, the plan takes
+    ``train.num_workers`` (the smallest of a range), or else the smallest number that fits.
 
     Raises:
-        InputError: nothing fits; the message says what is missing and how many GPUs would do.
+        InputError: nothing fits. The message has the memory needed and available, and what to change.
     """
     if config.model.dtype != "bfloat16":
         raise InputError(f"model.dtype is {config.model.dtype}, but plans are made for bfloat16: set it for the plan")
     train, gpu = config.train, cluster.gpu
     check_target_modules(train.target_modules, [linear.name for linear in architecture.linears])
-    fewest = _fewest_gpus(train, architecture, gpu)
-    num_gpus = (
-        cluster.num_gpus or fewest_workers(train) or _fewest_as_configured(train, architecture, gpu) or fewest or 1
-    )
-    rows = _rows(train, architecture, gpu, num_gpus)
-    best = _best(rows)
-    if best is None:
-        even = MemorySetup(3, gradient_checkpointing=True)
-        missing = shortage(train, architecture, even, num_gpus, gpu.memory_gib)
-        raise InputError(f"{config.name} does not fit on {num_gpus} x {gpu.name}: even {missing}")
-    return Plan(config, architecture, cluster, workload, num_gpus, rows, best, fewest)
 
+    # The number of GPUs: given, or configured, or the smallest that fits (as configured, if that offloads).
+    keeping = [setup for setup in SETUPS if not setup.offload]
+    smallest = [smallest_num_gpus(train, architecture, setup, gpu.memory_gib) for setup in keeping]
+    fewest = min((number for number in smallest if number), default=None)
+    num_gpus = cluster.num_gpus or fewest_workers(train)
+    if num_gpus is None and train.offload:
+        offloading = configured_setup(train, architecture, 1, gpu.memory_gib)
+        num_gpus = smallest_num_gpus(train, architecture, offloading, gpu.memory_gib)
+    num_gpus = num_gpus or fewest or 1
 
-def _rows(train: TrainConfig, architecture: Architecture, gpu: Gpu, num_gpus: int) -> tuple[PlanRow, ...]:
+    # One row per setup. The configured setup is added if it is not among them.
     configured = configured_setup(train, architecture, num_gpus, gpu.memory_gib)
-    return tuple(
+    rows = tuple(
         PlanRow(
             setup,
             memory_use(architecture, train, setup, num_gpus),
@@ -218,29 +216,19 @@ def _rows(train: TrainConfig, architecture: Architecture, gpu: Gpu, num_gpus: in
         for setup in dict.fromkeys((*SETUPS, configured))
     )
 
-
-def _fewest_gpus(train: TrainConfig, architecture: Architecture, gpu: Gpu) -> int | None:
-    """Return the smallest number that holds the training without offloading."""
-    smallest = (smallest_num_gpus(train, architecture, setup, gpu.memory_gib) for setup in SETUPS if not setup.offload)
-    return min((number for number in smallest if number), default=None)
-
-
-def _fewest_as_configured(train: TrainConfig, architecture: Architecture, gpu: Gpu) -> int | None:
-    """Return the smallest number that holds the training as configured, where the configuration asks for offloading."""
-    if not train.offload:
-        return None
-    setup = configured_setup(train, architecture, 1, gpu.memory_gib)
-    return smallest_num_gpus(train, architecture, setup, gpu.memory_gib)
-
-
-def _best(rows: tuple[PlanRow, ...]) -> PlanRow | None:
-    keeping = (row for row in rows if not row.setup.offload)
-    offloading = (row for row in rows if row.setup.offload and row.configured)
-    return next((row for row in (*keeping, *offloading) if row.fits), None)
+    # Offloading is chosen only if it is configured and nothing else fits.
+    fitting = [row for row in rows if row.fits]
+    candidates = [row for row in fitting if not row.setup.offload]
+    candidates += [row for row in fitting if row.setup.offload and row.configured]
+    if not candidates:
+        even = MemorySetup(3, gradient_checkpointing=True)
+        missing = shortage(train, architecture, even, num_gpus, gpu.memory_gib)
+        raise InputError(f"{config.name} does not fit on {num_gpus} x {gpu.name}: even {missing}")
+    return Plan(config, architecture, cluster, workload, num_gpus, rows, candidates[0], fewest)
 
 
 def fewest_workers(train: TrainConfig) -> int | None:
-    """Return the number of workers that the memory must do for; None for ``auto``."""
+    """Return the smallest number of workers that the configuration accepts; None for ``auto``."""
     workers = train.num_workers
     if workers == "auto":
         return None

@@ -1,13 +1,15 @@
-"""A plan as text: one table, how its figures come about, and the recommendation as the last line."""
+"""A plan as text: a table of all setups, notes on its figures, and the recommendation as the last line."""
 
 from __future__ import annotations
 
-from warmray.models.architecture import ALL_LINEAR
-from warmray.models.fit import HOST_SETUP, changed_settings
-from warmray.models.memory import GIB, LOSS_CHUNK_TOKENS, ON_HOST, OVERHEAD_BYTES, tokens_per_pass
-from warmray.models.plan import MODEL_FLOPS_SHARE, Plan, PlanRow, fewest_workers, flops_per_parameter
+from dataclasses import astuple
 
-COLUMNS = (
+from warmray.models.architecture import ALL_LINEAR
+from warmray.models.gpu_fit import HOST_SETUP, changed_settings
+from warmray.models.memory import GIB, LOSS_CHUNK_TOKENS, ON_HOST, OVERHEAD_BYTES
+from warmray.models.plan import MODEL_FLOPS_SHARE, Plan, fewest_workers, flops_per_parameter
+
+PLAN_COLUMNS = (
     "ZERO",
     "RECOMPUTE",
     "WEIGHTS",
@@ -25,94 +27,70 @@ COLUMNS = (
 
 
 def plan_text(plan: Plan) -> str:
-    """Return what ``warmray plan`` prints."""
-    return "\n".join([*_head(plan), "", *_table(plan), "", *_notes(plan), "", recommendation(plan)])
-
-
-def _head(plan: Plan) -> list[str]:
+    """Return the output of ``warmray plan``."""
     architecture, train, gpu = plan.architecture, plan.config.train, plan.cluster.gpu
-    return [
-        f"{plan.config.name}: {architecture.name}, {architecture.parameters:,} parameters{_trained(plan)}",
-        f"{plan.num_gpus} x {gpu.name}: {gpu.usable_bytes / GIB:.1f} of {gpu.memory_gib:g} GiB planned for; "
-        f"rows of {train.row_length:,} tokens; all in GiB per GPU",
-    ]
-
-
-def _trained(plan: Plan) -> str:
-    train = plan.config.train
     if train.method == "full":
-        return ", all of them trained"
-    adapter = plan.architecture.adapter_parameters(train.lora_rank, train.target_modules)
-    targets = "" if train.target_modules == ALL_LINEAR else f" on {', '.join(train.target_modules)}"
-    return f" + {adapter:,} of the adapter (LoRA rank {train.lora_rank}{targets})"
+        trained = ", all of them trained"
+    else:
+        adapter = architecture.adapter_parameters(train.lora_rank, train.target_modules)
+        targets = "" if train.target_modules == ALL_LINEAR else f" on {', '.join(train.target_modules)}"
+        trained = f" + {adapter:,} of the adapter (LoRA rank {train.lora_rank}{targets})"
+    head = [
+        f"{plan.config.name}: {architecture.name}, {architecture.parameters:,} parameters{trained}",
+        f"{plan.num_gpus} x {gpu.name}: {gpu.usable_bytes / GIB:.1f} of {gpu.memory_gib:g} GiB planned for; "
+        f"rows of {train.row_length:,} tokens; all figures in GiB per GPU",
+    ]
+    return "\n".join([*head, "", *_setup_table(plan), "", *_figure_notes(plan), "", recommendation(plan)])
 
 
-def _table(plan: Plan) -> list[str]:
-    cells = [COLUMNS, *(_cells(row) for row in plan.rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
-    return ["  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in cells]
+def _setup_table(plan: Plan) -> list[str]:
+    """Return the lines of the table: one row per setup, aligned to the right."""
+    lines: list[tuple[str, ...]] = [PLAN_COLUMNS]
+    for row in plan.rows:
+        offload = row.setup.offload
+        host = "+host" if offload == ON_HOST else "".join(f"+{part}" for part in offload)
+        parts = (*astuple(row.memory), row.memory.total_bytes)  # the parts are declared in the order of the columns
+        lines.append(
+            (
+                f"{'*' if row.configured else ''}{row.setup.zero_stage}{host}",
+                "yes" if row.setup.gradient_checkpointing else "no",
+                *(f"{part / GIB:.1f}" for part in parts),
+                "yes" if row.fits else "no",
+                str(row.smallest_num_gpus or "-"),
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(PLAN_COLUMNS))]
+    return ["  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
 
 
-def _cells(row: PlanRow) -> tuple[str, ...]:
-    memory, offload = row.memory, row.setup.offload
-    parts = (
-        memory.weights_bytes,
-        memory.adapter_bytes,
-        memory.gradients_bytes,
-        memory.optimizer_bytes,
-        memory.activations_bytes,
-        memory.logits_bytes,
-        memory.step_bytes,
-        memory.overhead_bytes,
-        memory.total_bytes,
-    )
-    host = "+host" if offload == ON_HOST else "".join(f"+{part}" for part in offload)
-    return (
-        f"{'*' if row.configured else ''}{row.setup.zero_stage}{host}",
-        "yes" if row.setup.gradient_checkpointing else "no",
-        *(f"{part / GIB:.1f}" for part in parts),
-        "yes" if row.fits else "no",
-        str(row.smallest_num_gpus or "-"),
-    )
-
-
-def _notes(plan: Plan) -> list[str]:
+def _figure_notes(plan: Plan) -> list[str]:
+    """Return one line per kind of figure: its meaning and how it is computed."""
     train, workload = plan.config.train, plan.workload
-    chunk = min(LOSS_CHUNK_TOKENS, tokens_per_pass(train))
+    chunk = min(LOSS_CHUNK_TOKENS, train.row_length)
     kept, recomputed = flops_per_parameter(train, False), flops_per_parameter(train, True)
-    lines = [
+    arms = f" for each of {len(train.arms)} arms" if len(train.arms) > 1 else ""
+    notes = [
         "*          as configured",
-        "RECOMPUTE  gradient checkpointing: each layer's input is kept, the rest is computed again "
+        "RECOMPUTE  gradient checkpointing: keeps each layer's input and computes the rest again "
         f"({recomputed / kept - 1:.0%} more arithmetic)",
-        f"LOGITS     of {chunk:,} positions at a time, the loss being computed in chunks",
-        "STEP       of the optimizer: takes the place of gradients, activations and logits; the larger counts",
-        f"OVERHEAD   {OVERHEAD_BYTES / GIB:g} GiB for CUDA, cuBLAS and NCCL; what is not planned for is left to "
+        f"LOGITS     of {chunk:,} positions at a time, because the loss is computed in chunks",
+        "STEP       the optimizer step, when gradients, activations and logits are freed; TOTAL has the larger of both",
+        f"OVERHEAD   {OVERHEAD_BYTES / GIB:g} GiB for CUDA, cuBLAS and NCCL; memory that is not planned for absorbs "
         "fragmentation",
-        f"3+host     weights and optimizer in host memory, {plan.host_gib(HOST_SETUP):.1f} GiB there per GPU; slow, so "
+        f"3+host     weights and optimizer in host memory, {plan.host_gib(HOST_SETUP):.1f} GiB per GPU; slow, "
         "never recommended",
         f"Work       {plan.steps:,} steps of {train.batch_size} conversations, {max(train.doses):g} epochs, "
-        f"{plan.tokens:,} tokens{_arms(plan)} ({workload.source})",
+        f"{plan.tokens:,} tokens{arms} ({workload.source})",
     ]
-    return [line for line in (*lines, _elastic(plan), _speed(plan)) if line]
+    if isinstance(train.num_workers, tuple) and plan.num_gpus == train.num_workers[0]:
+        notes.append(
+            f"Workers    planned for the smallest of train.num_workers {list(train.num_workers)}: more hold less each"
+        )
 
-
-def _elastic(plan: Plan) -> str:
-    workers = plan.config.train.num_workers
-    if not isinstance(workers, tuple) or plan.num_gpus != workers[0]:
-        return ""
-    return f"Workers    planned for the fewest of train.num_workers {list(workers)}: more hold less each"
-
-
-def _arms(plan: Plan) -> str:
-    count = len(plan.config.train.arms)
-    return f" for each of {count} arms" if count > 1 else ""
-
-
-def _speed(plan: Plan) -> str:
-    if plan.tokens_per_second is None and plan.best.setup.offload:
-        return "Speed      not reckoned: offloading waits for the bus to the host, give --tokens-per-second"
+    # The speed: measured, or estimated from the GPU's peak, or unknown.
     if plan.tokens_per_second is None:
-        return "Speed      not reckoned: the peak of this GPU is not known, give --tokens-per-second"
+        reason = "offloading waits for the host bus" if plan.best.setup.offload else "the peak of this GPU is unknown"
+        return [*notes, f"Speed      not estimated: {reason}; give --tokens-per-second"]
     speed = f"Speed      {plan.tokens_per_second:,.0f} tokens/s per GPU"
     if plan.cluster.tokens_per_second is None:
         speed += (
@@ -120,41 +98,38 @@ def _speed(plan: Plan) -> str:
             f"{plan.cluster.gpu.bf16_tflops:g} TFLOP/s, assumed, with full rows"
         )
     if plan.busy_gpus < plan.num_gpus:
-        batch_size = plan.config.train.batch_size
-        speed += f"; {batch_size} conversations keep {plan.busy_gpus:.1f} of {plan.num_gpus} GPUs busy"
-    return speed
+        speed += f"; {train.batch_size} conversations keep {plan.busy_gpus:.1f} of {plan.num_gpus} GPUs busy"
+    return [*notes, speed]
 
 
 def recommendation(plan: Plan) -> str:
-    """Return the best setup, what it takes, and the settings that would have to change for it."""
-    row, gpu = plan.best, plan.cluster.gpu
+    """Return the best setup, the memory, time and cost that it needs, and the settings to change for it."""
+    row, train, gpu = plan.best, plan.config.train, plan.cluster.gpu
     text = (
         f"{'As configured' if row.setup.offload else 'Recommended'}: {row.setup} on {plan.num_gpus} x {gpu.name}, "
         f"{row.memory.total_bytes / GIB:.1f} of {gpu.usable_bytes / GIB:.1f} GiB"
     )
     if row.setup.offload:
         text += f" and {plan.host_gib(row.setup):.1f} GiB of host memory per GPU"
+
+    # Time and cost.
     if plan.hours is not None:
+        duration = f"{plan.hours:.1f} hours" if plan.hours >= 1 else f"{max(1, round(plan.hours * 60))} min"
         gpu_hours = plan.hours * plan.num_gpus
-        text += f"; about {_duration(plan.hours)}, {gpu_hours:.{1 if gpu_hours >= 1 else 2}f} GPU hours"
+        text += f"; about {duration}, {gpu_hours:.{1 if gpu_hours >= 1 else 2}f} GPU hours"
     if plan.cost is not None:
         text += f", {plan.cost:,.2f} at {plan.cluster.price_per_gpu_hour:g} per GPU hour"
-    settings = _changed_settings(plan)
-    return text + _other_numbers(plan) + (f"; set {' '.join(settings)}" if settings else "")
 
+    # Other numbers of GPUs.
+    fewest = plan.fewest_gpus
+    enough = f"{fewest} GPU{' is' if fewest == 1 else 's are'} enough" if fewest else "no number of GPUs is enough"
+    if row.setup.offload:
+        text += f"; slow: without offloading, {enough}"
+    elif fewest != plan.num_gpus:
+        text += f"; {enough}"
 
-def _other_numbers(plan: Plan) -> str:
-    if plan.best.setup.offload:
-        without = f"{plan.fewest_gpus} of them do" if plan.fewest_gpus else "no number of them does"
-        return f"; slow: without offloading {without}"
-    return f"; {plan.fewest_gpus} would do" if plan.fewest_gpus != plan.num_gpus else ""
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(hours * 60))} min"
-
-
-def _changed_settings(plan: Plan) -> list[str]:
-    train = plan.config.train
-    number = [] if fewest_workers(train) in (plan.num_gpus, None) else [f"train.num_workers={plan.num_gpus}"]
-    return changed_settings(train, plan.best.setup) + number
+    # Settings to change.
+    settings = changed_settings(train, row.setup)
+    if fewest_workers(train) not in (plan.num_gpus, None):
+        settings.append(f"train.num_workers={plan.num_gpus}")
+    return text + (f"; set {' '.join(settings)}" if settings else "")

@@ -1,4 +1,4 @@
-"""Content digests: the names under which finished work is found again."""
+"""Content digests: the keys by which finished work is found."""
 
 from __future__ import annotations
 

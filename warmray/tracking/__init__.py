@@ -1,1 +1,1 @@
-"""Everything that touches MLflow."""
+"""Everything that uses MLflow."""

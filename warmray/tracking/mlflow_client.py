@@ -1,4 +1,4 @@
-"""Everything that touches MLflow: one run per training, and per sweep one parent run with a child per intensity."""
+"""The client for MLflow: one run per training; per sweep one parent run with a child run per intensity."""
 
 from __future__ import annotations
 
@@ -28,29 +28,30 @@ RECOMMENDED_ALIAS = "recommended"
 PARENT_TAG = "mlflow.parentRunId"
 OWNER_TAG = "warmray.owner"
 OWNER_VARIABLE = "WARMRAY_OWNER"
-"""Environment variable that names who works on a run, so that a killed job's runs can be closed, and only those."""
+"""Environment variable with the owner of a run. The runs of a killed job are found by it and closed."""
 
 
 def tracking_uri() -> str:
     """Return ``MLFLOW_TRACKING_URI``, or a SQLite file at an absolute path below the warmray home.
 
-    Ray changes the working directory of jobs and workers, which would scatter a relative store.
+    The path is absolute because Ray changes the working directory of jobs and workers.
     """
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{make_folder(home() / 'mlflow') / 'mlflow.db'}"
 
 
 def artifact_folder() -> Path:
-    """Return where artifacts lie when the store is the local SQLite file."""
+    """Return the folder of the artifacts, used if the store is the local SQLite file."""
     return home() / "mlflow" / "artifacts"
 
 
 def _owner() -> str:
+    """Return the owner of this process's runs: the submitted job, or this process."""
     return os.environ.get(OWNER_VARIABLE) or f"{socket.gethostname()}-{os.getpid()}"
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is logged of one finished run; everything is read from the result folder."""
+    """The data to log for one finished run, all read from the result folder."""
 
     name: str
     key: str
@@ -58,33 +59,37 @@ class RunRecord:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     files: Sequence[Path]
-    """Logged at the root of the artifacts."""
+    """Logged in the root folder of the artifacts."""
     folders: Mapping[str, Path]
-    """Artifact folder to local folder."""
+    """Local folders, by their names among the artifacts."""
     tables: Mapping[str, Mapping[str, list[Any]]]
-    """Artifact file name to columns: shown as tables by the UI."""
+    """Columns, by the file names of their artifacts. The UI shows them as tables."""
 
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """An adapter that is registered as a version of a model."""
+    """An adapter to register as a version of a model."""
 
     name: str
     adapter: Path
     card: str
-    """Markdown: what it is, what it was measured to do, what it may not be used for."""
+    """Markdown: a description of the adapter, its measurements, and its limits of use."""
     tags: Mapping[str, str]
 
 
 class Tracker:
-    """A thin client around one experiment.
+    """A thin client for one experiment.
 
-    Raises from any call are MLflow's own; callers decide whether a missing server may stop them.
+    All methods raise MLflow's own exceptions. The caller decides whether to continue without a server.
     """
 
     def __init__(self, experiment: str, uri: str | None = None) -> None:
-        """Connect, creating the experiment on first use."""
-        # A server that is not there must be told soon: by default MLflow tries for minutes.
+        """Connect, and create the experiment on first use.
+
+        Raises:
+            InputError: the experiment is deleted.
+        """
+        # A missing server must be reported soon. By default MLflow retries for minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         from mlflow import MlflowClient
@@ -93,17 +98,19 @@ class Tracker:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         self.uri = uri or tracking_uri()
         self.client: MlflowClient = MlflowClient(tracking_uri=self.uri)
-        self.experiment_id = self._experiment(experiment)
+        self.experiment_id = self._find_or_create_experiment(experiment)
 
-    def _experiment(self, name: str) -> str:
+    def _find_or_create_experiment(self, name: str) -> str:
+        """Return the id of the experiment."""
         from mlflow.exceptions import MlflowException
 
         found: Experiment | None = self.client.get_experiment_by_name(name)
         if found is None:
+            # Beside the local SQLite file. A server chooses the place of its artifacts.
             location = f"file://{make_folder(artifact_folder())}" if self.uri.startswith("sqlite") else None
             try:
                 return self.client.create_experiment(name, artifact_location=location)
-            except MlflowException:  # another process was first
+            except MlflowException:  # another process created it first
                 found = self.client.get_experiment_by_name(name)
                 if found is None:
                     raise
@@ -112,12 +119,12 @@ class Tracker:
         return found.experiment_id
 
     def find(self, key: str) -> Run | None:
-        """Return the top-level run that was logged under ``key``, if there is one."""
+        """Return the run that was logged with ``key``; None if there is none."""
         runs = self.client.search_runs([self.experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
         return runs[0] if runs else None
 
     def open_training(self, key: str, name: str, params: Mapping[str, Any]) -> str:
-        """Return the id of the RUNNING run of a training, continuing the one that an earlier attempt began."""
+        """Return the id of a training's run in state RUNNING; the run of an earlier attempt is continued."""
         found = self.find(key)
         if found is not None:
             self.client.set_tag(found.info.run_id, OWNER_TAG, _owner())
@@ -138,7 +145,7 @@ class Tracker:
         )
 
     def log_document(self, run_id: str, document: dict[str, Any], name: str) -> None:
-        """Log a tree of values as a file, which the UI shows."""
+        """Log nested values as a file, which the UI can show."""
         self.client.log_dict(run_id, document, name)
 
     def close(self, run_id: str, status: str) -> None:
@@ -146,20 +153,27 @@ class Tracker:
         self.client.set_terminated(run_id, status)
 
     def log_family(self, parent: RunRecord, children: list[RunRecord], model: ModelRecord | None = None) -> str:
-        """Log a parent run with its children, once: the same key is not logged a second time. Return the parent's id.
+        """Log a parent run with its children, once per key, and return the parent's id.
 
-        A parent that an interrupted attempt left unfinished is deleted with its children and logged anew. Children
-        that come first are listed first in the UI, which sorts by the time of creation. The model, if there is one, is
-        registered as a version with the alias ``recommended``.
+        An unfinished parent of an interrupted attempt is deleted with its children and logged again. The UI lists the
+        children in the given order. The model, if there is one, is registered as a version with the alias
+        ``recommended``.
         """
         found = self.find(parent.key)
         if found is not None:
             if found.info.status == "FINISHED":
                 return found.info.run_id
-            self._delete_family(found.info.run_id)
+            # An interrupted attempt: delete all of it.
+            of_parent = f"tags.`{PARENT_TAG}` = '{found.info.run_id}'"
+            unfinished = self.client.search_runs([self.experiment_id], filter_string=of_parent)
+            for run_id in [*(child.info.run_id for child in unfinished), found.info.run_id]:
+                self.client.set_terminated(run_id, "KILLED")
+                self.client.delete_run(run_id)
+
         now = int(time.time() * 1000)
         parent_id = self._log(parent, None, now)
         try:
+            # The UI lists the newest run first: the first child gets the latest start time.
             for place, child in enumerate(children):
                 self.close(self._log(child, parent_id, now - place - 1), "FINISHED")
             if model is not None:
@@ -170,46 +184,45 @@ class Tracker:
         self.close(parent_id, "FINISHED")
         return parent_id
 
-    def _delete_family(self, parent_id: str) -> None:
-        children = self.client.search_runs([self.experiment_id], filter_string=f"tags.`{PARENT_TAG}` = '{parent_id}'")
-        for run_id in [*(child.info.run_id for child in children), parent_id]:
-            self.client.set_terminated(run_id, "KILLED")
-            self.client.delete_run(run_id)
-
     def close_runs_of(self, owner: str) -> None:
-        """Mark the runs that ``owner`` left RUNNING as KILLED: it is gone."""
+        """Mark all RUNNING runs of ``owner``, which has ended, as KILLED."""
         own = f"attributes.status = 'RUNNING' and tags.`{OWNER_TAG}` = '{owner}'"
         for run in self.client.search_runs([self.experiment_id], filter_string=own):
             self.close(run.info.run_id, "KILLED")
 
     def _register(self, model: ModelRecord, run_id: str) -> None:
+        """Log an adapter as a servable model, and register it as a version with the alias ``recommended``."""
         import mlflow.pyfunc
         from mlflow.exceptions import MlflowException
 
+        # The model: its code, the adapter, and the versions of the libraries that run it.
         code = Path(__file__).with_name("served_adapter.py")
         needed = [f"{name}=={version(name)}" for name in ("torch", "transformers", "peft")]
         quiet_libraries()
-        with TemporaryDirectory() as folder:
-            place = Path(folder) / "model"
+        with TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
             mlflow.pyfunc.save_model(
-                place,
+                folder,
                 python_model=str(code),
                 artifacts={"adapter": str(model.adapter)},
                 pip_requirements=needed,
             )
-            self.client.log_artifacts(run_id, str(place), "model")
-        with contextlib.suppress(MlflowException):  # it is there already
+            self.client.log_artifacts(run_id, str(folder), "model")
+
+        # The version. The registered model exists already if an earlier sweep has registered a version.
+        with contextlib.suppress(MlflowException):
             self.client.create_registered_model(model.name)
         source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
-        made = self.client.create_model_version(
+        registered = self.client.create_model_version(
             model.name, source, run_id=run_id, tags=dict(model.tags), description=model.card
         )
-        self.client.set_registered_model_alias(model.name, RECOMMENDED_ALIAS, made.version)
+        self.client.set_registered_model_alias(model.name, RECOMMENDED_ALIAS, registered.version)
 
     def _log(self, record: RunRecord, parent_id: str | None, start_time: int) -> str:
-        tags = {**record.tags, KEY_TAG: record.key, OWNER_TAG: _owner()} | (
-            {PARENT_TAG: parent_id} if parent_id else {}
-        )
+        """Create a run, log its data, and return its id. After an error the run is FAILED, otherwise RUNNING."""
+        tags = {**record.tags, KEY_TAG: record.key, OWNER_TAG: _owner()}
+        if parent_id:
+            tags[PARENT_TAG] = parent_id
         run_id = self.client.create_run(
             self.experiment_id, start_time=start_time, run_name=record.name, tags=tags
         ).info.run_id
@@ -218,8 +231,8 @@ class Tracker:
             self.log_step(run_id, record.metrics, 0)
             for path in record.files:
                 self.client.log_artifact(run_id, str(path))
-            for place, path in record.folders.items():
-                self.client.log_artifacts(run_id, str(path), place)
+            for name, path in record.folders.items():
+                self.client.log_artifacts(run_id, str(path), name)
             for name, columns in record.tables.items():
                 self.client.log_table(run_id, dict(columns), name)
         except BaseException:
@@ -228,16 +241,17 @@ class Tracker:
         return run_id
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Log all parameters in one request."""
         from mlflow.entities import Param
 
         self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
 
 
 class TrainingLog:
-    """Logs a training from its worker into one run; neither a slow server nor one that goes away holds it up."""
+    """Logs a training from its worker into one run, in a thread: a slow or missing server does not delay it."""
 
     def __init__(self, experiment: str, uri: str, run_id: str) -> None:
-        """Take what the driver opened."""
+        """Connect to the run that the driver opened."""
         self.run_id = run_id
         self._tracker: Tracker | None = Tracker(experiment, uri)
         self._sender = ThreadPoolExecutor(max_workers=1)
@@ -249,11 +263,11 @@ class TrainingLog:
         self._sender.shutdown(wait=True)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log one step soon, without waiting."""
+        """Queue one step for logging, and return at once."""
         self._sender.submit(self._send, metrics, step, int(time.time() * 1000))
 
     def _send(self, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:
-        """Send one step, or give up for good when the server is gone."""
+        """Send one step. After the first failure, nothing more is sent."""
         if self._tracker is not None:
             try:
                 self._tracker.log_step(self.run_id, metrics, step, timestamp_ms)

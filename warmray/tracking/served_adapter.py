@@ -1,7 +1,7 @@
 """An adapter as an MLflow model. MLflow keeps a copy of this file beside the adapter and runs it to load one.
 
-It stands alone: where the model is served, warmray is not needed, and the base model is taken from where the
-adapter's own settings say.
+It imports nothing of warmray, which is not needed where the model is served. The base model is the one that the
+adapter's settings name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_NEW_TOKENS = 256
 
 
 class ServedAdapter(PythonModel):
-    """Answers prompts with the base model and the adapter on top of it."""
+    """Answers prompts with the base model and its adapter."""
 
     def load_context(self, context: Any) -> None:
         """Load the base model and the adapter."""
@@ -34,15 +34,18 @@ class ServedAdapter(PythonModel):
 
     def predict(self, context: Any, model_input: list[str], params: dict[str, Any] | None = None) -> list[str]:
         """Return the greedy reply to each prompt."""
-        return [self._reply(prompt) for prompt in model_input]
+        replies = []
+        for prompt in model_input:
+            chat = [{"role": "user", "content": prompt}]
+            tokens = self.tokenizer.apply_chat_template(
+                chat, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+            ).to(self.model.device)
+            output = self.model.generate(**tokens, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
+            reply = output[0, tokens["input_ids"].shape[1] :]
+            replies.append(str(self.tokenizer.decode(reply, skip_special_tokens=True)))
+        return replies
 
-    def _reply(self, prompt: str) -> str:
-        tokens = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True, return_tensors="pt"
-        ).to(self.model.device)
-        said = self.model.generate(**tokens, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
-        return str(self.tokenizer.decode(said[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True))
 
-
-if __name__ != "warmray.tracking.served_adapter":  # MLflow runs a copy; a checker or a test may import the original
+# MLflow runs a copy of this file under another name. Type checkers and tests may import the original.
+if __name__ != "warmray.tracking.served_adapter":
     mlflow.models.set_model(ServedAdapter())

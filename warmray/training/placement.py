@@ -16,7 +16,7 @@ from warmray.models.architecture import (
     read_shape,
     transformers_config,
 )
-from warmray.models.fit import fit_setup
+from warmray.models.gpu_fit import fit_setup
 from warmray.models.loading import BaseCheckpoint
 from warmray.models.memory import GIB
 
