@@ -251,7 +251,7 @@ def test_what_was_judged_before_ctrl_c_is_kept():
 def test_a_server_that_sends_no_chat_completion_interrupts_the_run():
     with (
         serve(lambda body, before: (GARBAGE,)) as server,
-        pytest.raises(InterruptedRunError, match="no chat completion"),
+        pytest.raises(InterruptedRunError, match="not a chat completion"),
     ):
         _judge(server).verdicts([Reply(ITEM, "Ann.")], ignore)
     assert judgement_store().keys() == set()
