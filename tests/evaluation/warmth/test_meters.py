@@ -76,8 +76,8 @@ def gpt2_folder(parts, tmp_path_factory):
     return folder
 
 
-def test_gpt2_can_be_the_warmth_scorer_both_meters(parts, gpt2_folder, tiny):
-    scorer = warmth_scorer(EvaluateConfig(scorer=str(gpt2_folder)), tiny)
+def test_gpt2_can_be_the_scorer_of_both_meters(parts, gpt2_folder):
+    scorer = warmth_scorer(EvaluateConfig(scorer=str(gpt2_folder)))
     model, tokenizer = load_model(scorer), load_tokenizer(scorer)
     written = parts[2]
     replies = [*written["warm", "check"][:4], "so it goes on and on " * 40]
@@ -86,6 +86,6 @@ def test_gpt2_can_be_the_warmth_scorer_both_meters(parts, gpt2_folder, tiny):
     assert np.isfinite(probe.score(replies)).all()
 
 
-def test_a_scorer_that_is_not_there_is_named_as_the_scorer(tiny, tmp_path):
+def test_a_scorer_that_is_not_there_is_named_as_the_scorer(tmp_path):
     with pytest.raises(InputError, match=f"evaluate.scorer {tmp_path} holds no config.json"):
-        warmth_scorer(EvaluateConfig(scorer=str(tmp_path)), tiny)
+        warmth_scorer(EvaluateConfig(scorer=str(tmp_path)))
