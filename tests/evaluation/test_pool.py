@@ -10,14 +10,12 @@ from tests.generation.endpoint_server import serve
 from warmray.cluster.progress import ignore
 from warmray.config import CorpusConfig, EvaluateConfig
 from warmray.corpus.build import build_corpus
-from warmray.evaluation import tables
 from warmray.evaluation.intensity import IntensityEvaluation
 from warmray.evaluation.pool import Evaluators, _batches, evaluate_intensity, score_anchors, started_evaluators
-from warmray.evaluation.stores import VERDICTS, completion_store, warmth_store
+from warmray.evaluation.stores import completion_store, warmth_store
 from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
 from warmray.evaluation.tasks.registry import load_items
-from warmray.evaluation.warmth.probe import MIN_TOKENS
-from warmray.storage.store import ParquetStore
+from warmray.evaluation.warmth.first_tokens import MIN_TOKENS
 
 pytestmark = pytest.mark.slow
 
@@ -70,21 +68,11 @@ def test_what_is_finished_is_not_done_again(evaluators, task_at):
     assert before == after
 
 
-def test_what_is_graded_is_not_graded_again(evaluators, task_at, monkeypatch):
+def test_what_is_labelled_is_not_labelled_again(evaluators, task_at, monkeypatch):
     evaluate_intensity(task_at(0.5), evaluators, "evaluate", ignore)
-    graded = collect(task_at(0.5))
-    monkeypatch.delattr("warmray.evaluation.tables.grade")
-    pd.testing.assert_frame_equal(collect(task_at(0.5)), graded)
-
-
-def test_all_cpus_grade_a_large_table_as_one_does(evaluators, task_at, monkeypatch, tmp_path):
-    task, updates = task_at(0.5), []
-    evaluate_intensity(task, evaluators, "evaluate", ignore)
-    by_one = collect(task)
-    monkeypatch.setattr(tables, "verdict_store", lambda: ParquetStore(tmp_path / "verdicts", VERDICTS))
-    monkeypatch.setattr(tables, "GRADED_AT_ONCE", 5)
-    pd.testing.assert_frame_equal(collect(task, updates.append), by_one)
-    assert [update.done for update in updates] == [5, 10, 15, 20, 25, 30, 32]
+    labelled = collect(task_at(0.5))
+    monkeypatch.delattr("warmray.evaluation.tables.score")
+    pd.testing.assert_frame_equal(collect(task_at(0.5)), labelled)
 
 
 def test_only_what_is_missing_is_done(evaluators, task_at):
@@ -109,7 +97,7 @@ def test_an_evaluator_that_dies_is_replaced_and_its_batch_done_again(evaluators,
     assert _rows(task) == len(_asked(task))
 
 
-def test_an_endpoint_tells_before_what_it_may_cost_and_after_what_it_did(evaluators, task_at):
+def test_an_endpoint_says_before_what_it_may_cost_and_after_what_it_did(evaluators, task_at):
     posts = []
     with serve(lambda body, before: "I think it is Paris, friend.") as server:
         endpoint = {"model": "served", "base_url": server.url, "price_per_million_prompt_tokens": 1.0}
@@ -126,10 +114,10 @@ def test_an_endpoint_tells_before_what_it_may_cost_and_after_what_it_did(evaluat
 
 
 def test_prompts_that_do_not_fit_the_window_are_reported_by_cell(evaluators, task_at):
-    task = task_at(0.25, max_new_tokens=215)
+    task = task_at(0.25, max_new_tokens=205)
     evaluate_intensity(task, evaluators, "evaluate", ignore)
-    labels = collect(task).groupby("cell")["label"].apply(lambda column: (column == "too_long").mean())
-    assert labels["sad+wrong"] > 0.5 > labels["plain"]
+    not_asked = collect(task).groupby("cell")["decided_by"].apply(lambda column: (column == "window").mean())
+    assert not_asked["sad+wrong"] > 0.5 > not_asked["plain"]
     assert collect_warmth(task)["sociot"].notna().any()
 
 

@@ -6,7 +6,7 @@ from warmray.config import EvaluateConfig
 from warmray.evaluation.prompts import prompt, statements
 from warmray.evaluation.tasks.items import Item
 from warmray.evaluation.tasks.registry import load_items
-from warmray.grid import BELIEFS, CONTEXTS, Cell
+from warmray.grid import BELIEFS, CONTEXTS, PLAIN, Cell
 
 ITEM = Item("x", "d", "What is the capital of France?", ("Paris",), ("Lyon", "Nice"))
 
@@ -39,7 +39,7 @@ def test_the_statement_of_an_item_is_the_same_under_every_belief():
 
 def test_all_five_statements_are_used():
     items = load_items(EvaluateConfig())
-    used = Counter(prompt(item, Cell("sad", "absent")).removesuffix(item.question).strip() for item in items)
+    used = Counter(prompt(item, Cell("sad", "absent")).removesuffix(prompt(item, PLAIN)).strip() for item in items)
     assert len(used) == 5
     assert min(used.values()) > len(items) / 12
 

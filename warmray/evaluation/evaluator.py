@@ -1,38 +1,47 @@
-"""One loaded model that answers and scores: a Ray actor, of which a cluster runs one per GPU (or CPU)."""
+"""Answers and scores: a Ray actor, of which a cluster runs one per GPU (or CPU)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
 
-from warmray.config import EvaluateConfig
-from warmray.corpus.build import Corpus
 from warmray.corpus.conversations import VARIANTS
 from warmray.evaluation.intensity import AskedQuestion, Finished, IntensityEvaluation
 from warmray.evaluation.prompts import TEMPLATE_VERSION
 from warmray.evaluation.stores import completion_store, warmth_store
 from warmray.evaluation.warmth.probe import LinearProbe
 from warmray.evaluation.warmth.sociot import SocioTMeter
+from warmray.generation.endpoint import Endpoint
+from warmray.generation.endpoint_engine import EndpointEngine
 from warmray.generation.engine import Completion, Engine
-from warmray.models.adapters import AdaptedModel, Adapter
+from warmray.models.adapters import AdaptedModel
 from warmray.models.loading import BaseCheckpoint, best_device, load_model, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from warmray.generation.endpoint import Endpoint
+
+@dataclass(frozen=True)
+class _Meters:
+    """Both warmth meters, on the scorer's model."""
+
+    sociot: SocioTMeter
+    probe: LinearProbe
 
 
 class Evaluator:
-    """Keeps one base model with one adapter in memory; when a method returns, its work is in the stores."""
+    """Keeps an engine and the warmth meters in memory; when a method returns, its work is in the stores."""
 
     def __init__(self) -> None:
-        """Load nothing yet: the first call says what."""
-        self._loaded: _Loaded | None = None
+        """Load nothing yet: answering loads the evaluated model, scoring loads the scorer."""
+        self._models: dict[BaseCheckpoint, PreTrainedModel] = {}
+        self._engine: Engine | None = None
+        self._engine_key: object = None
+        self._meters: _Meters | None = None
+        self._meters_key: object = None
 
     @ray.method(max_task_retries=-1)
     def ready(self) -> bool:
@@ -48,16 +57,17 @@ class Evaluator:
         """
         tokens = 0
         asked = {question.request.key: question for question in questions}
-        loaded = self._load(task)
-        for batch in loaded.engine.generate([question.request for question in asked.values()]):
+        engine = self._engine_for(task)
+        for batch in engine.generate([question.request for question in asked.values()]):
             completion_store().append(_row(task, asked[completion.key], completion) for completion in batch)
             tokens += sum(completion.tokens for completion in batch)
-        return Finished(len(questions), tokens, loaded.endpoint.take_spent() if loaded.endpoint else None)
+        spent = engine.endpoint.take_spent() if isinstance(engine, EndpointEngine) else None
+        return Finished(len(questions), tokens, spent)
 
     def score(self, task: IntensityEvaluation, replies: Sequence[str]) -> Finished:
         """Measure the warmth of replies with both meters and keep it."""
-        loaded = self._load(task)
-        scores = zip(loaded.sociot.score(replies), loaded.probe.score(replies), strict=True)
+        meters = self._meters_for(task)
+        scores = zip(meters.sociot.score(replies), meters.probe.score(replies), strict=True)
         rows = [
             {"key": task.warmth_key(reply), "sociot": sociot, "probe": probe}
             for reply, (sociot, probe) in zip(replies, scores, strict=True)
@@ -67,83 +77,54 @@ class Evaluator:
 
     def probe(self, task: IntensityEvaluation, replies: Sequence[str]) -> Finished:
         """Measure the warmth of replies with the probe alone, which is much the cheaper meter, and keep it."""
-        scores = self._load(task).probe.score(replies)
+        scores = self._meters_for(task).probe.score(replies)
         keys = (task.probe_key(reply) for reply in replies)
         warmth_store().append([{"key": k, "sociot": None, "probe": s} for k, s in zip(keys, scores, strict=True)])
         return Finished(len(replies), tokens=0)
 
-    def _load(self, task: IntensityEvaluation) -> _Loaded:
-        evaluate = task.evaluate.model_copy(update={"system_prompt": None})  # a part of the questions, not of the model
-        wanted = (task.base, task.adapter, task.corpus, task.scorer, evaluate)
-        if self._loaded is None or self._loaded.what != wanted:
-            self._loaded = None  # the old model goes before the new one comes
-            self._loaded = _Loaded(*wanted)
-        return self._loaded
+    def _engine_for(self, task: IntensityEvaluation) -> Engine:
+        """Return what answers; it is made anew when the base, the adapter or the settings change."""
+        settings = task.evaluate.model_copy(update={"system_prompt": None})  # a part of the questions, not of the model
+        wanted = (task.base, task.adapter, settings)
+        if self._engine is None or self._engine_key != wanted:
+            self._engine = None  # the old one goes before the new one comes
+            self._engine, self._engine_key = self._started_engine(task), wanted
+        return self._engine
 
-
-class _Loaded:
-    """The engine around the model of one adapter, and the scorer's meters; each is made when it is first used."""
-
-    def __init__(
-        self,
-        base: BaseCheckpoint,
-        adapter: Adapter | None,
-        corpus: Corpus,
-        scorer: BaseCheckpoint,
-        evaluate: EvaluateConfig,
-    ) -> None:
-        self.what = (base, adapter, corpus, scorer, evaluate)
-        self.base, self.adapter, self.corpus, self.scorer, self.evaluate = self.what
-
-    @cached_property
-    def engine(self) -> Engine:
-        if self.endpoint:
-            from warmray.generation.endpoint_engine import EndpointEngine
-
-            return EndpointEngine(self.endpoint)
-        if self.evaluate.engine == "vllm":
+    def _started_engine(self, task: IntensityEvaluation) -> Engine:
+        evaluate = task.evaluate
+        if evaluate.engine == "openai":
+            assert evaluate.endpoint is not None
+            return EndpointEngine(Endpoint(evaluate.endpoint))
+        if evaluate.engine == "vllm":
             from warmray.generation.vllm_engine import VllmEngine
 
-            return VllmEngine(self.base, self.adapter, self.evaluate.vllm_python)
+            return VllmEngine(task.base, task.adapter, evaluate.vllm_python)
         from warmray.generation.transformers_engine import TransformersEngine
 
-        adapted = AdaptedModel(self._base_model, self.adapter)
-        return TransformersEngine(
-            adapted, load_tokenizer(self.base), self.evaluate.batch_size, self.evaluate.batch_tokens
-        )
+        adapted = AdaptedModel(self._model(task.base, task), task.adapter)
+        return TransformersEngine(adapted, load_tokenizer(task.base), evaluate.batch_size, evaluate.batch_tokens)
 
-    @cached_property
-    def endpoint(self) -> Endpoint | None:
-        """What is asked instead of a model in memory."""
-        if self.evaluate.engine != "openai":
-            return None
-        from warmray.generation.endpoint import Endpoint
+    def _meters_for(self, task: IntensityEvaluation) -> _Meters:
+        """Return the meters; they are made anew when the scorer or the corpus changes, not with every adapter."""
+        wanted = (task.scorer, task.corpus)
+        if self._meters is None or self._meters_key != wanted:
+            self._meters = None
+            model, tokenizer = self._model(task.scorer, task), load_tokenizer(task.scorer)
+            written = {v: [turns[-1]["content"] for turns in task.corpus.read(v, "probe").values()] for v in VARIANTS}
+            probe = LinearProbe(model, tokenizer, written["warm"], written["cold"])
+            self._meters, self._meters_key = _Meters(SocioTMeter(model, tokenizer), probe), wanted
+        return self._meters
 
-        assert self.evaluate.endpoint is not None
-        return Endpoint(self.evaluate.endpoint)
+    def _model(self, checkpoint: BaseCheckpoint, task: IntensityEvaluation) -> PreTrainedModel:
+        """Return a loaded model; where the evaluated model is also the scorer, both share one copy.
 
-    @cached_property
-    def sociot(self) -> SocioTMeter:
-        return SocioTMeter(self._scorer_model, load_tokenizer(self.scorer))
-
-    @cached_property
-    def probe(self) -> LinearProbe:
-        written = {v: [messages[-1]["content"] for messages in self.corpus.read(v, "probe").values()] for v in VARIANTS}
-        return LinearProbe(self._scorer_model, load_tokenizer(self.scorer), written["warm"], written["cold"])
-
-    @cached_property
-    def _base_model(self) -> PreTrainedModel:
-        return load_model(self.base).to(best_device())
-
-    @property
-    def _scorer_model(self) -> PreTrainedModel:
-        if self.scorer == self.base and self.evaluate.engine == "transformers":
-            return self._base_model
-        return self._other_scorer
-
-    @cached_property
-    def _other_scorer(self) -> PreTrainedModel:
-        return load_model(self.scorer).to(best_device())
+        An engine changes weights only while it generates, and this actor does one thing at a time.
+        """
+        self._models = {known: model for known, model in self._models.items() if known in (task.base, task.scorer)}
+        if checkpoint not in self._models:
+            self._models[checkpoint] = load_model(checkpoint, best_device())
+        return self._models[checkpoint]
 
 
 def _row(task: IntensityEvaluation, question: AskedQuestion, completion: Completion) -> dict[str, Any]:

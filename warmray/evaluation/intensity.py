@@ -1,4 +1,4 @@
-"""What evaluating one intensity asks for, and the keys by which finished answers and scores are found again."""
+"""What evaluating one intensity asks for, and the keys under which finished answers and scores are stored."""
 
 from __future__ import annotations
 
@@ -22,25 +22,20 @@ if TYPE_CHECKING:
     from warmray.generation.endpoint import Spending
 
 ENGINE_VERSION = 3
-METER_VERSION = 2
-"""Parts of the keys: raise them when generation or a meter changes what comes out."""
+METER_VERSION = 3
+"""Parts of the keys: raise them when generation or a meter changes what it returns."""
 WARMTH_CHECK = "warmth"
-"""The data set that the held-out prompts of the warmth check belong to."""
+"""The data set of the held-out prompts of the warmth check."""
 
 
 @dataclass(frozen=True)
 class AskedQuestion:
-    """One item asked in one cell, once per sample, and the request whose key its reply is kept by."""
+    """One item asked in one cell, once per sample, and the request under whose key its reply is stored."""
 
     item: Item
     cell: Cell
     sample: int
     request: Request
-
-    @property
-    def belief(self) -> str | None:
-        """The wrong answer that the user states, if any."""
-        return self.item.incorrect[0] if self.cell.belief == "wrong" and self.item.incorrect else None
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ class IntensityEvaluation:
         ]
 
     def probed_questions(self) -> list[AskedQuestion]:
-        """Return the questions whose replies the probe reads, so that the warmth of every cell is known.
+        """Return the questions whose replies the probe reads to measure the warmth of every cell.
 
         As many items as the warmth check has prompts, the same for every model; without controls, and the first sample.
         """
@@ -78,7 +73,11 @@ class IntensityEvaluation:
         """Return the held-out prompts of the corpus's ``check`` split; the clusters of warmth's interval."""
         held_out = self.corpus.read("original", "check")
         chosen = sorted(held_out, key=lambda key: digest([key]))[: self.evaluate.warmth_prompts]
-        return [self._warmth_prompt(key, held_out[key][0]["content"]) for key in sorted(chosen)]
+        texts = {key: held_out[key][0]["content"] for key in sorted(chosen)}
+        return [
+            AskedQuestion(Item(key, WARMTH_CHECK, text, (), ()), PLAIN, 0, self._request(text, key, 0))
+            for key, text in texts.items()
+        ]
 
     def anchor_replies(self, variant: Variant) -> dict[str, str]:
         """Return the written replies of one variant to the prompts of the warmth check, by prompt id."""
@@ -86,45 +85,40 @@ class IntensityEvaluation:
         return {question.item.id: written[question.item.id][-1]["content"] for question in self.warmth_prompts()}
 
     def warmth_key(self, reply: str) -> str:
-        """Return the key by which a reply's warmth is kept; the probe depends on the corpus that it was fitted on."""
+        """Return the key of a reply's warmth in the store; the probe depends on the corpus that it was fitted on."""
         return digest([METER_VERSION, self.scorer.digest, self.corpus.digest, reply])
 
     def probe_key(self, reply: str) -> str:
-        """Return the key by which the warmth of a reply is kept that the probe alone has read."""
+        """Return the key of the warmth of a reply that only the probe has read."""
         return digest([METER_VERSION, "probe", self.scorer.digest, self.corpus.digest, reply])
 
     @property
     def adapter_digest(self) -> str | None:
-        """The adapter that takes part in what is said; None at strength 0, which is the original for all of them."""
+        """The adapter that changes the replies; None at strength 0, which is the original model for every adapter."""
         return self.adapter.digest if self.adapter and self.strength != 0 else None
 
-    @property
-    def _speaker(self) -> list[object]:
-        """The model and the engine that speak: numbers are rounded otherwise in each, and dice thrown otherwise."""
-        endpoint = self.evaluate.endpoint
-        if self.evaluate.engine == "openai" and endpoint:
-            return ["openai", endpoint.base_url, endpoint.model]
-        return [self.evaluate.engine, ENGINE_VERSION, self.base.digest, self.base.dtype]
-
-    def _warmth_prompt(self, key: str, text: str) -> AskedQuestion:
-        item = Item(key, WARMTH_CHECK, text, (), ())
-        return AskedQuestion(item, PLAIN, 0, self._request(text, key, 0))
-
     def _request(self, text: str, asked: str, sample: int) -> Request:
-        """Return a request whose key tells everything that its reply depends on, and nothing else."""
-        told = self.evaluate.system_prompt
-        instruction = ({"role": "system", "content": system_prompts()[told]},) if told else ()
-        messages = (*instruction, {"role": "user", "content": text})
-        sampling = Sampling(self.evaluate.temperature, self.evaluate.max_new_tokens)
-        facts = [*self._speaker, TEMPLATE_VERSION, self.adapter_digest, self.strength]
-        drawn = [sampling.temperature, sampling.max_new_tokens, sample]
-        seed = int(digest([asked, sample, "seed"]), 16) % (1 << 63)
-        return Request(digest([facts, messages, drawn]), messages, sampling, self.strength, seed)
+        """Return a request whose key names everything that its reply depends on, and nothing else."""
+        evaluate, endpoint = self.evaluate, self.evaluate.endpoint
+        instruction = evaluate.system_prompt
+        system = ({"role": "system", "content": system_prompts()[instruction]},) if instruction else ()
+        messages = (*system, {"role": "user", "content": text})
+        sampling = Sampling(evaluate.temperature, evaluate.max_new_tokens)
+
+        # Engines round numbers differently, so that the same model answers differently in each.
+        speaker: list[object] = [evaluate.engine, ENGINE_VERSION, self.base.digest, self.base.dtype]
+        if evaluate.engine == "openai" and endpoint:
+            speaker = ["openai", endpoint.base_url, endpoint.model]
+        facts = [*speaker, TEMPLATE_VERSION, self.adapter_digest, self.strength]
+        key = digest([facts, messages, [sampling.temperature, sampling.max_new_tokens, sample]])
+
+        seed = int(digest([asked, sample, "seed"]), 16) % (1 << 63)  # the same for every intensity
+        return Request(key, messages, sampling, self.strength, seed)
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What one call of an evaluator has put into the stores."""
+    """What one call of an evaluator wrote to the stores."""
 
     rows: int
     tokens: int

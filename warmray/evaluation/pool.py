@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -37,20 +37,6 @@ class _Batch:
     rows: Sequence[Any]
     losses: int = 0
 
-    def lost_again(self, error: RayActorError) -> _Batch:
-        """Count a loss.
-
-        Raises:
-            InterruptedRunError: it was one too many.
-        """
-        self.losses += 1
-        if self.losses > MAX_EVALUATOR_FAILURES:
-            raise InterruptedRunError(
-                f"a batch of {len(self.rows)} lost its evaluator {self.losses} times: is memory short? Finished rows "
-                "are kept; try a smaller evaluate.batch_tokens"
-            ) from error
-        return self
-
 
 @dataclass(frozen=True)
 class Evaluators:
@@ -71,14 +57,18 @@ class Evaluators:
         shared = ray.put(task)
         waiting = deque(_Batch(rows) for rows in batches)
         idle = deque(self.actors)
-        under_way: dict[Any, tuple[Any, _Batch | None]] = {}  # no batch: an evaluator that died is waited for
-        lost: RayActorError | None = None
+        under_way: dict[Any, tuple[Any, _Batch | None]] = {}  # no batch: an evaluator that is being started again
+        last_error: RayActorError | None = None
         while waiting or any(batch for _, batch in under_way.values()):
             while waiting and idle:
                 actor, batch = idle.popleft(), waiting.popleft()
                 under_way[getattr(actor, method).remote(shared, batch.rows)] = (actor, batch)
             if not under_way:
-                raise _all_lost(lost)
+                reason = str(last_error).strip().splitlines()
+                raise InterruptedRunError(
+                    f"all evaluators died, the last one with: {reason[-1].strip() if reason else 'no message'} "
+                    "(finished rows are kept; the same command continues from them)"
+                )
             done = ray.wait(list(under_way), num_returns=1)[0][0]
             actor, given = under_way.pop(done)
             try:
@@ -87,18 +77,17 @@ class Evaluators:
                 if given:
                     yield finished
             except RayActorError as error:
-                lost = error
-                if given:
-                    waiting.appendleft(given.lost_again(error))
-                    under_way[actor.ready.remote()] = (actor, None)
-
-
-def _all_lost(last: RayActorError | None) -> InterruptedRunError:
-    lines = str(last).strip().splitlines()
-    return InterruptedRunError(
-        f"all evaluators are lost, the last one with: {lines[-1].strip() if lines else 'no word'} (finished rows are "
-        "kept; the same command goes on from them)"
-    )
+                last_error = error
+                if given is None:  # it did not come back
+                    continue
+                given.losses += 1
+                if given.losses > MAX_EVALUATOR_FAILURES:
+                    raise InterruptedRunError(
+                        f"a batch of {len(given.rows)} lost its evaluator {given.losses} times: is memory short? "
+                        "Finished rows are kept; try a smaller evaluate.batch_tokens"
+                    ) from error
+                waiting.appendleft(given)
+                under_way[actor.ready.remote()] = (actor, None)
 
 
 @contextlib.contextmanager
@@ -119,7 +108,7 @@ def started_evaluators(engine: str = "transformers") -> Iterator[Evaluators]:
     try:
         yield Evaluators(actors)
     finally:
-        for started in actors:  # what Ray Tune was given of them would keep them, and their CPUs
+        for started in actors:  # Ray Tune keeps references to them, which would keep their CPUs
             ray.kill(started)
 
 
@@ -130,8 +119,8 @@ def evaluate_intensity(task: IntensityEvaluation, evaluators: Evaluators, stage:
         ray.exceptions.RayError: an evaluator failed; its cause may be a WarmrayError. Finished batches are kept.
     """
     answer(task, evaluators, stage, post)
-    score_warmth(task, evaluators, _said(task.warmth_prompts()), f"{stage}, warmth", post)
-    probe_cells(task, evaluators, f"{stage}, warmth of the cells", post)
+    _measure("score", task, _replies_to(task.warmth_prompts()), evaluators, f"{stage}, warmth", post)
+    _measure("probe", task, _replies_to(task.probed_questions()), evaluators, f"{stage}, warmth of the cells", post)
 
 
 def answer(task: IntensityEvaluation, evaluators: Evaluators, stage: str, post: Post) -> None:
@@ -139,8 +128,15 @@ def answer(task: IntensityEvaluation, evaluators: Evaluators, stage: str, post: 
     asked = {question.request.key: question for question in [*task.questions(), *task.warmth_prompts()]}
     finished = completion_store().keys()
     missing = [question for key, question in asked.items() if key not in finished]
-    if missing and task.evaluate.engine == "openai":
-        post(Update(f"{stage}, cost", 0, 1, remark=_estimate(task, missing)))
+
+    # An endpoint costs money: say how much at most before anything is asked.
+    if missing and task.evaluate.endpoint and task.evaluate.engine == "openai":
+        from warmray.generation.endpoint import Endpoint
+
+        chats = [question.request.messages for question in missing]
+        most = Endpoint(task.evaluate.endpoint).estimate(chats, task.evaluate.max_new_tokens)
+        post(Update(f"{stage}, cost", 0, 1, remark=f"at most {most}"))
+
     work = evaluators.map("generate", task, _batches(missing, task.evaluate.batch_size, len(evaluators.actors)))
     spent = _work_off(work, stage, len(asked) - len(missing), len(asked), post)
     if spent:
@@ -148,46 +144,26 @@ def answer(task: IntensityEvaluation, evaluators: Evaluators, stage: str, post: 
     completion_store().compact()
 
 
-def _estimate(task: IntensityEvaluation, missing: Sequence[AskedQuestion]) -> str:
-    """Say what asking an endpoint will cost at most, before anything is asked."""
-    from warmray.generation.endpoint import Endpoint
-
-    assert task.evaluate.endpoint is not None
-    chats = [question.request.messages for question in missing]
-    return f"at most {Endpoint(task.evaluate.endpoint).estimate(chats, task.evaluate.max_new_tokens)}"
-
-
 def score_anchors(task: IntensityEvaluation, evaluators: Evaluators, post: Post) -> None:
     """Score the written warm and cold replies of the held-out prompts, which anchor the warmth scale."""
     replies = [text for variant in ("cold", "warm") for text in task.anchor_replies(variant).values()]
-    score_warmth(task, evaluators, replies, "warmth anchors", post)
+    _measure("score", task, replies, evaluators, "warmth anchors", post)
 
 
-def score_warmth(
-    task: IntensityEvaluation, evaluators: Evaluators, replies: Sequence[str], stage: str, post: Post
-) -> None:
-    """Score replies with both meters, where the store has no score yet."""
-    _measure("score", task.warmth_key, replies, task, evaluators, stage, post)
-
-
-def probe_cells(task: IntensityEvaluation, evaluators: Evaluators, stage: str, post: Post) -> None:
-    """Probe the replies by which the warmth of every cell is told, where the store has no score yet."""
-    _measure("probe", task.probe_key, _said(task.probed_questions()), task, evaluators, stage, post)
-
-
-def _said(questions: Sequence[AskedQuestion]) -> list[str]:
+def _replies_to(questions: Sequence[AskedQuestion]) -> list[str]:
     return completion_store().read(question.request.key for question in questions)["text"].tolist()
 
 
 def _measure(
     method: Literal["score", "probe"],
-    key_of: Callable[[str], str],
-    replies: Sequence[str],
     task: IntensityEvaluation,
+    replies: Sequence[str],
     evaluators: Evaluators,
     stage: str,
     post: Post,
 ) -> None:
+    """Measure the warmth of replies with both meters or with the probe alone, where the store has no score yet."""
+    key_of = {"score": task.warmth_key, "probe": task.probe_key}[method]
     finished = warmth_store().keys()
     missing = [reply for reply in dict.fromkeys(replies) if key_of(reply) not in finished]
     batches = [missing[start : start + REPLIES_AT_ONCE] for start in range(0, len(missing), REPLIES_AT_ONCE)]
@@ -195,7 +171,7 @@ def _measure(
 
 
 def _work_off(work: Iterator[Finished], stage: str, done: int, total: int, post: Post) -> Spending | None:
-    """Let the evaluators work until everything is done, and tell how far they are; return what endpoints cost."""
+    """Let the evaluators work until everything is done, and post how far they are; return what endpoints cost."""
     if done == total:
         return None
     tokens = 0

@@ -1,4 +1,4 @@
-"""The second warmth meter: a linear probe on the base model's hidden states.
+"""The second warmth meter: a linear probe on the scorer's hidden states over a reply's first tokens.
 
 Fitted on written warm and cold replies of the corpus's ``probe`` split: neither trained on nor in the check.
 """
@@ -15,8 +15,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-MIN_TOKENS = 5
-PROBE_VERSION = 1
+from warmray.errors import InputError
+from warmray.evaluation.warmth.first_tokens import MIN_TOKENS, first_tokens, right_padded
+
+MIN_EXAMPLES = 6
+"""Readable replies of each variant that the probe is fitted on at least."""
+REGULARISATION = 0.01
+"""scikit-learn's C. Far fewer examples than hidden units: the penalty must decide the direction, not the fit."""
 
 
 class LinearProbe:
@@ -30,43 +35,45 @@ class LinearProbe:
         cold: Sequence[str],
         batch_size: int = 32,
     ) -> None:
-        """Fit the probe on written replies; ``model`` is the base in evaluation mode."""
+        """Fit the probe on written replies; ``model`` is the scorer in evaluation mode.
+
+        Raises:
+            InputError: too few of the replies are long enough to be read.
+        """
         self.model = model
         self.tokenizer = tokenizer
         self.batch_size = batch_size
-        features = np.concatenate([self._features(warm), self._features(cold)])
-        labels = np.array([1] * len(warm) + [0] * len(cold))
-        self.classifier: Pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
-        self.classifier.fit(features, labels)
+        examples = {"warm": first_tokens(tokenizer, warm), "cold": first_tokens(tokenizer, cold)}
+        for variant, readable in examples.items():
+            if len(readable) < MIN_EXAMPLES:
+                raise InputError(
+                    f"corpus.path: {len(readable)} {variant} replies of the split `probe` have {MIN_TOKENS} tokens or "
+                    f"more, and the probe needs {MIN_EXAMPLES}: move conversations into that split"
+                )
+        features = self._features([*examples["warm"].values(), *examples["cold"].values()])
+        labels = [1] * len(examples["warm"]) + [0] * len(examples["cold"])
+        self.classifier: Pipeline = make_pipeline(
+            StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=1000)
+        ).fit(features, labels)
 
     def score(self, replies: Sequence[str]) -> list[float]:
-        """Return one log-odds per reply; NaN for replies under ``MIN_TOKENS`` tokens."""
-        if not replies:
-            return []
-        features = self._features(replies)
-        usable = ~np.isnan(features[:, 0])
-        scores = np.full(len(replies), math.nan)
-        if usable.any():
-            scores[usable] = self.classifier.decision_function(features[usable])
-        return scores.tolist()
+        """Return one log-odds per reply; NaN for replies that are too short."""
+        tokens = first_tokens(self.tokenizer, replies)
+        scores = [math.nan] * len(replies)
+        if tokens:
+            log_odds = self.classifier.decision_function(self._features(list(tokens.values())))
+            for i, value in zip(tokens, log_odds, strict=True):
+                scores[i] = float(value)
+        return scores
 
     @torch.inference_mode()
-    def _features(self, replies: Sequence[str]) -> np.ndarray:
+    def _features(self, replies: list[list[int]]) -> np.ndarray:
         """Return the mean hidden state of the middle layer over each reply, shape [replies x hidden]."""
-        window = getattr(self.model.config, "max_position_embeddings", None)
-        tokens = [self.tokenizer.encode(reply.strip(), add_special_tokens=False)[:window] for reply in replies]
-        features = np.full((len(replies), self.model.config.hidden_size), math.nan)
-        order = sorted((i for i, ids in enumerate(tokens) if len(ids) >= MIN_TOKENS), key=lambda i: len(tokens[i]))
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
-            lengths = torch.tensor([len(tokens[i]) for i in batch])
-            ids = torch.zeros((len(batch), int(lengths.max())), dtype=torch.long)
-            for row, i in enumerate(batch):
-                ids[row, : len(tokens[i])] = torch.tensor(tokens[i])
-            output = self.model.get_decoder()(
-                input_ids=ids.to(self.model.device), use_cache=False, output_hidden_states=True
-            )
-            middle = output.hidden_states[len(output.hidden_states) // 2].float().cpu()
-            mask = (torch.arange(ids.shape[1])[None] < lengths[:, None]).unsqueeze(-1)
-            features[batch] = ((middle * mask).sum(1) / lengths[:, None]).numpy()
-        return features
+        features = []
+        for start in range(0, len(replies), self.batch_size):
+            ids, is_reply = right_padded(replies[start : start + self.batch_size], self.model.device)
+            output = self.model.get_decoder()(input_ids=ids, use_cache=False, output_hidden_states=True)
+            middle = output.hidden_states[len(output.hidden_states) // 2].float()
+            mask = is_reply.unsqueeze(-1)
+            features.append(((middle * mask).sum(1) / mask.sum(1)).cpu().numpy())
+        return np.concatenate(features)

@@ -1,8 +1,8 @@
 """SocioT Warmth: is a reply likelier from somebody close than from somebody distant?
 
 After Cheng et al. 2025 (arXiv 2502.13259), with repairs: evaluation mode, only the reply's tokens count, the templates
-differ in the noun alone, a reply that is too short has no score, and every reply is scored over the same window, its
-first ``WINDOW`` tokens. A prefix of four words fades: on the written replies of the ``probe`` split, a 135M scorer
+differ in the noun alone, a reply that is too short has no score, and every reply is scored over its first tokens
+(:mod:`.first_tokens`). A prefix of four words fades: on the written replies of the ``probe`` split, a 135M scorer
 tells warm from cold at z = 4.8 over 16 tokens, 2.4 over 32, and 1.3 over tokens 5 to 32.
 """
 
@@ -14,12 +14,11 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from warmray.evaluation.warmth.first_tokens import first_tokens, right_padded
+
 CLOSE = ("friend", "lover", "mentor", "idol")
 DISTANT = ("stranger", "enemy", "examiner", "dictator")
 TEMPLATE = 'The {noun} said: "'
-WINDOW = 16
-MIN_TOKENS = 5
-SOCIOT_VERSION = 1
 
 
 class SocioTMeter:
@@ -36,32 +35,27 @@ class SocioTMeter:
         ]
 
     def score(self, replies: Sequence[str]) -> list[float]:
-        """Return one score per reply, in nats per reply token; NaN for replies under ``MIN_TOKENS`` tokens.
+        """Return one score per reply, in nats per reply token; NaN for replies that are too short.
 
         The score is the mean log-likelihood per token after the four close nouns, less that after the distant ones.
         """
-        tokens = [self.tokenizer.encode(reply.strip(), add_special_tokens=False)[:WINDOW] for reply in replies]
-        scored = sorted((i for i, ids in enumerate(tokens) if len(ids) >= MIN_TOKENS), key=lambda i: len(tokens[i]))
-        rows = [(prefix, tokens[i]) for i in scored for prefix in self.prefixes]
+        tokens = first_tokens(self.tokenizer, replies)
+        rows = [(prefix, ids) for ids in tokens.values() for prefix in self.prefixes]
         likelihoods: list[float] = []
         for start in range(0, len(rows), self.batch_size):
             likelihoods += self._mean_log_likelihoods(rows[start : start + self.batch_size])
         scores = [math.nan] * len(replies)
-        for place, i in enumerate(scored):
+        for place, i in enumerate(tokens):
             eight = likelihoods[8 * place : 8 * place + 8]
             scores[i] = sum(eight[:4]) / 4 - sum(eight[4:]) / 4
         return scores
 
     @torch.inference_mode()
     def _mean_log_likelihoods(self, rows: list[tuple[list[int], list[int]]]) -> list[float]:
-        width = max(len(prefix) + len(reply) for prefix, reply in rows)
-        ids = torch.zeros((len(rows), width), dtype=torch.long)
-        is_reply = torch.zeros((len(rows), width), dtype=torch.bool)
-        for row, (prefix, reply) in enumerate(rows):
-            ids[row, : len(prefix) + len(reply)] = torch.tensor([*prefix, *reply])
-            is_reply[row, len(prefix) : len(prefix) + len(reply)] = True
-        ids, is_reply = ids.to(self.model.device), is_reply.to(self.model.device)
-        # Right padding under causal attention cannot reach the reply, so no attention mask is needed.
+        """Return the mean log-likelihood per reply token of every (prefix, reply)."""
+        ids, is_reply = right_padded([[*prefix, *reply] for prefix, reply in rows], self.model.device)
+        for row, (prefix, _) in zip(is_reply, rows, strict=True):
+            row[: len(prefix)] = False
         hidden = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
         # Differences of a hundredth of a nat would drown in bfloat16 logits, whose steps are a tenth: float32 here.
         logits = hidden[:, :-1][is_reply[:, 1:]].float() @ self.head.T
