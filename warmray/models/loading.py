@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from warmray.config import ModelConfig
 from warmray.errors import InputError
-from warmray.models.embedded_model import embedded_checkpoint
-from warmray.models.remote import ModelFile, RemoteModel, content_digest
-from warmray.models.sources import fetch, find_hub_model, find_stored_model, is_address
+from warmray.models.sources import RemoteModel, fetch, locate
 from warmray.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -31,6 +26,11 @@ class BaseCheckpoint:
     dtype: str
     remote: RemoteModel | None = None
     """The source from which a node without the folder fetches it."""
+
+    @property
+    def name(self) -> str:
+        """What people call it: the hub id, the address, or the name of the folder."""
+        return self.remote.source if self.remote else self.folder.name
 
     @property
     def revision(self) -> str | None:
@@ -52,23 +52,13 @@ def resolve_model(config: ModelConfig, is_asked: bool = True) -> BaseCheckpoint:
         InputError: the model does not exist, has no weights or no chat template, or cannot be fetched.
         InterruptedRunError: the disk is full.
     """
-    source, remote = config.source, None
-    is_hub_id = HUB_ID.fullmatch(source) is not None
-    if config.revision is not None and not is_hub_id:
-        raise InputError(f"model.revision {config.revision!r} fits a hub id, not model.source {source}: leave it out")
-    if is_hub_id:
-        folder, remote = find_hub_model(source, config.revision)
-    elif is_address(source):
-        folder, remote = find_stored_model(source)
-    else:
-        folder = embedded_checkpoint() if source == "embedded" else _checked_folder(source)
+    folder, digest, remote = locate(config.source, config.revision)
     if is_asked and not _has_chat_template(folder):
         raise InputError(
-            f"model.source {source if remote else folder} has no chat template: use an instruct model, or "
+            f"model.source {remote.source if remote else folder} has no chat template: use an instruct model, or "
             f"{'a folder with a' if remote else 'add'} chat_template.jinja"
         )
-    name = remote.digest if remote else _model_digest(folder, tuple(sorted(folder.glob("*.safetensors"))))
-    return BaseCheckpoint(folder, name, config.dtype, remote)
+    return BaseCheckpoint(folder, digest, config.dtype, remote)
 
 
 def licence_of(config: ModelConfig, base: BaseCheckpoint) -> str:
@@ -80,30 +70,11 @@ def licence_of(config: ModelConfig, base: BaseCheckpoint) -> str:
     return stated[1] if stated else "not stated: see the base model"
 
 
-def _checked_folder(source: str) -> Path:
-    folder = Path(source).expanduser()
-    if not folder.is_absolute():
-        raise InputError(
-            f"model.source is the relative path {source!r}: give an absolute one, a hub id (`organisation/name`), or "
-            "`embedded`"
-        )
-    if not (folder / "config.json").is_file():
-        raise InputError(f"model.source {folder} holds no config.json: give a Hugging Face model folder, or `embedded`")
-    if not any(folder.glob("*.safetensors")):
-        raise InputError(f"model.source {folder} holds no weights: it needs *.safetensors files")
-    return folder
-
-
 def _has_chat_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").is_file():
         return True
     tokenizer_config = folder / "tokenizer_config.json"
     return tokenizer_config.is_file() and '"chat_template"' in tokenizer_config.read_text(encoding="utf-8")
-
-
-@lru_cache(maxsize=8)
-def _model_digest(folder: Path, weights: tuple[Path, ...]) -> str:
-    return content_digest(folder, [ModelFile.on_disk(path) for path in weights])
 
 
 def load_tokenizer(base: BaseCheckpoint) -> PreTrainedTokenizerBase:

@@ -147,6 +147,14 @@ def test_a_gated_data_set_says_how_to_get_it_and_the_others_come(hub, tmp_path, 
     assert not (tmp_path / "disinfo.jsonl").exists()
 
 
+def test_names_in_a_data_set_cannot_leave_the_folder(hub, tmp_path):
+    server = hub("gsm8k")
+    server.extra_names = ["main/test-../../../../evil.parquet"]
+    with pytest.raises(InputError, match=r"cannot contain a '\.\.' path segment"):
+        fetch_task("gsm8k", tmp_path / "data")
+    assert not [path for path in tmp_path.rglob("*") if "evil" in path.name]
+
+
 def test_columns_of_another_name_are_told(hub, tmp_path):
     hub("advbench", [{"goal": "Do harm"}])
     with pytest.raises(InputError, match=r"row 1 of walledai/AdvBench is not as expected .*it has goal"):

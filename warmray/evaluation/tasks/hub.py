@@ -9,7 +9,6 @@ import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,7 +17,7 @@ from warmray.corpus.conversations import read_json_lines
 from warmray.errors import InputError, nearest
 from warmray.evaluation.tasks.registry import TASKS
 from warmray.evaluation.tasks.task import HubTable, Row
-from warmray.models.hub import HUB_TIMEOUT_S, HubPlace, hub_api, hub_errors
+from warmray.models.sources import HUB_TIMEOUT_S, hub_api, hub_errors
 from warmray.storage.hashing import digest
 from warmray.storage.home import make_folder, only_one_at, write_whole
 
@@ -79,17 +78,18 @@ def fetch_task(name: str, folder: Path) -> Fetched:
 
 def _fetch(name: str, table: HubTable, path: Path) -> Fetched:
     instead = f"put {path.name} there yourself (docs/evaluation.md tells its fields)"
-    place = HubPlace(table.repo, table.revision, f"task {name}: data set", instead, is_dataset=True)
-    with tempfile.TemporaryDirectory(prefix="fetch-", dir=path.parent) as scratch, hub_errors(place):
-        info = hub_api().dataset_info(table.repo, revision=table.revision, timeout=HUB_TIMEOUT_S)
-        revision = info.sha or ""
-        listed = hub_api().list_repo_files(table.repo, revision=revision, repo_type="dataset")
-        wanted = sorted(f for f in listed if fnmatch(f, table.files) and f.endswith((".parquet", ".jsonl")))
-        files = [
-            hub_api().hf_hub_download(table.repo, f, repo_type="dataset", revision=revision, local_dir=scratch)
-            for f in wanted
-        ]
-        rows = [row for file in files for row in _rows(Path(file))]
+    page = f"datasets/{table.repo}"
+    with (
+        tempfile.TemporaryDirectory(prefix="fetch-", dir=path.parent) as scratch,
+        hub_errors(table.repo, table.revision, f"task {name}: data set", instead, page),
+    ):
+        api = hub_api()
+        revision = api.dataset_info(table.repo, revision=table.revision, timeout=HUB_TIMEOUT_S).sha or ""
+        api.snapshot_download(
+            table.repo, repo_type="dataset", revision=revision, local_dir=scratch, allow_patterns=[table.files]
+        )
+        files = sorted(file for file in Path(scratch).rglob("*") if file.suffix in (".parquet", ".jsonl"))
+        rows = [row for file in files for row in _rows(file)]
     if not rows:
         raise InputError(f"task {name}: {table.repo} at {revision[:12]} has no rows in files named {table.files}")
     items = list(_items(name, table, rows))
