@@ -366,7 +366,7 @@ def from_store(store):
 
 def change_last_byte(store, name=WEIGHTS):
     content = bytearray(store.read(name))
-    content[-1] ^= 1
+    content[-1] = (content[-1] + 1) % 256
     store.write(name, bytes(content))
 
 
