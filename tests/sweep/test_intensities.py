@@ -1,6 +1,5 @@
 from warmray.config import load_config
-from warmray.sweep.intensities import Intensity, instructed_intensities, trained_intensities
-from warmray.sweep.run import _distinct
+from warmray.sweep.intensities import Intensity, distinct_models, instructed_intensities, trained_intensities
 
 
 def test_the_search_space_is_arms_by_doses_by_strengths():
@@ -12,7 +11,7 @@ def test_the_search_space_is_arms_by_doses_by_strengths():
 
 def test_the_original_model_is_evaluated_once_however_many_trainings_there_are():
     config = load_config(overrides=["train.arms=[warm,cold]", "sweep.strengths=[0,0.5,1]"])
-    distinct = _distinct(trained_intensities(config))
+    distinct = distinct_models(trained_intensities(config))
     assert [intensity.strength for intensity in distinct].count(0.0) == 1
     assert len(distinct) == 5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
@@ -49,3 +50,10 @@ def instructed_intensities(config: RunConfig) -> list[Intensity]:
     """Return the arms of a sweep that are only instructed."""
     wanted = config.sweep.system_prompts
     return [Intensity(arm, 0.0, 1.0) for arm, variant in INSTRUCTED.items() if variant in wanted]
+
+
+def distinct_models(intensities: Iterable[Intensity]) -> list[Intensity]:
+    """Return the intensities, only one of them at strength 0: there all arms and doses are the same original model."""
+    every = list(intensities)
+    originals = [intensity for intensity in every if intensity.strength == 0]
+    return originals[:1] + [intensity for intensity in every if intensity.strength != 0]

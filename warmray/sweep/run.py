@@ -35,7 +35,7 @@ from warmray.models.families import check_judges, describe_folder
 from warmray.models.loading import BaseCheckpoint, licence_of, resolve_model
 from warmray.storage.hashing import digest, file_digest
 from warmray.storage.home import home, make_folder, only_one_at
-from warmray.sweep.intensities import ORIGINAL, Intensity, instructed_intensities, trained_intensities
+from warmray.sweep.intensities import ORIGINAL, Intensity, distinct_models, instructed_intensities, trained_intensities
 from warmray.sweep.result import MARKER, SweepResult, read_result, write_result
 from warmray.training.trainer import TrainedArm, train_arm
 
@@ -138,7 +138,7 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
         inputs = _Inputs(config, base, build_corpus(config.corpus), items, scorer, *_checked_judge(config, base))
         for store in (completion_store, warmth_store, verdict_store):
             store()  # creating one checks that it can be written
-    post(Update("prepare", 1, 1, remark=f"{len(inputs.items)} questions, {base.folder.name}; {_can_decide(inputs)}"))
+    post(Update("prepare", 1, 1, remark=f"{len(inputs.items)} questions, {base.name}; {_can_decide(inputs)}"))
     return inputs
 
 
@@ -200,12 +200,11 @@ def _place(inputs: _Inputs, trained: dict[str, TrainedArm]) -> tuple[Path, str]:
 
 def _evaluate_all(tasks: dict[Intensity, IntensityEvaluation], name: str, post: Post) -> None:
     some_task = next(iter(tasks.values()))
-    # At strength 0 all arms and doses are the same original model: one trial is enough.
-    originals = [intensity for intensity in tasks if intensity.strength == 0]
-    distinct = [*originals[:1], *(intensity for intensity in tasks if intensity.strength != 0)]
     with started_evaluators(some_task.evaluate.engine) as evaluators:
         try:
-            _run_trials({intensity.name: tasks[intensity] for intensity in distinct}, evaluators, name, post)
+            _run_trials(
+                {intensity.name: tasks[intensity] for intensity in distinct_models(tasks)}, evaluators, name, post
+            )
             score_anchors(some_task, evaluators, post)
         except ray.exceptions.RayError as error:
             _raise_from_worker(error)
@@ -267,7 +266,7 @@ def _made_with(inputs: _Inputs, trained: dict[str, TrainedArm]) -> dict[str, str
     packages = ("torch", "transformers", "peft", "deepspeed", "ray", "mlflow")
     return {
         "preset": inputs.config.name,
-        "model": f"{inputs.base.folder.name} ({inputs.base.dtype})",
+        "model": f"{inputs.base.name} ({inputs.base.dtype})",
         "base_digest": inputs.base.digest,
         "base_licence": licence_of(inputs.config.model, inputs.base),
         "corpus_digest": inputs.corpus.digest,
@@ -279,7 +278,7 @@ def _made_with(inputs: _Inputs, trained: dict[str, TrainedArm]) -> dict[str, str
         "training_runs": ", ".join(str(t.run_id) for t in trained.values()),
         "questions": f"{len(inputs.items)} in {len(evaluate.asked_cells())} cells (controls in the plain one)",
         "judge": ", ".join(member.model for member in evaluate.judge.members) if evaluate.judge else "none",
-        "warmth_scorer": f"{inputs.scorer.folder.name} ({inputs.scorer.digest})",
+        "warmth_scorer": f"{inputs.scorer.name} ({inputs.scorer.digest})",
         "sampling": f"temperature {evaluate.temperature:g}, {evaluate.samples} per question, at most "
         f"{evaluate.max_new_tokens} new tokens",
         "warmth_prompts": str(evaluate.warmth_prompts),

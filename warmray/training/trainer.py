@@ -95,7 +95,7 @@ def train_arm(
         "arm": arm,
         "base_digest": base.digest,
         "base_revision": base.revision,
-        "base_name": base.remote.source if base.remote else base.folder.name,
+        "base_name": base.name,
         "corpus_digest": corpus.digest,
         "training_key": key,
         "seed": config.seed,

@@ -8,7 +8,7 @@ from warmray.cli import run
 from warmray.config import EvaluateConfig
 from warmray.errors import InputError
 from warmray.evaluation.tasks import hub as fetch
-from warmray.evaluation.tasks.hub import TABLES, fetch_task
+from warmray.evaluation.tasks.hub import FETCHABLE, fetch_task
 from warmray.evaluation.tasks.registry import load_items
 
 ROWS = {
@@ -57,8 +57,8 @@ def hub(tmp_path, monkeypatch):
         file.parent.mkdir(parents=True)
         pd.DataFrame(ROWS[name] if rows is None else rows).to_parquet(file)
         (folder / "README.md").write_text("no rows here")
-        server = FakeHub(folder, TABLES[name].repo, is_dataset=True).__enter__()
-        server.branches["pinned"] = TABLES[name].revision or COMMIT
+        server = FakeHub(folder, FETCHABLE[name].repo, is_dataset=True).__enter__()
+        server.branches["pinned"] = FETCHABLE[name].revision or COMMIT
         started.append(server)
         monkeypatch.setenv("HF_ENDPOINT", server.address)
         return server
@@ -76,7 +76,7 @@ def read(path):
 def test_what_is_fetched_can_be_asked(name, hub, tmp_path):
     hub(name)
     fetched = fetch_task(name, tmp_path / "data")
-    assert fetched.revision == TABLES[name].revision or fetched.revision == COMMIT
+    assert fetched.revision == FETCHABLE[name].revision or fetched.revision == COMMIT
     config = EvaluateConfig(tasks=[name], data=str(tmp_path / "data"), beliefs=["absent"])
     assert len(load_items(config)) == fetched.items > 0
 
@@ -111,8 +111,8 @@ def test_medqa_comes_as_json_lines(hub, tmp_path, monkeypatch):
     folder = tmp_path / "medqa"
     folder.mkdir()
     (folder / "phrases_no_exclude_test.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
-    with FakeHub(folder, TABLES["medqa"].repo, is_dataset=True) as server:
-        server.branches["pinned"] = TABLES["medqa"].revision
+    with FakeHub(folder, FETCHABLE["medqa"].repo, is_dataset=True) as server:
+        server.branches["pinned"] = FETCHABLE["medqa"].revision
         monkeypatch.setenv("HF_ENDPOINT", server.address)
         (item,) = read(fetch_task("medqa", tmp_path / "data").path)
     assert item["correct"] == ["Iron"]
