@@ -8,7 +8,7 @@ sentence, and the label follows from the facts alone, so a sentence without any,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import permutations
 from typing import NamedTuple
@@ -28,7 +28,7 @@ _CLAUSE_END = re.compile(r" ?[,;:()?!] ?| (?:but|(?:al)?though|while|whereas|bec
 # Of a clause about the user or the model, which is tone and not an answer; but what the model believes, it says.
 _PERSONAL = re.compile(r"(?i)\b(?:i(?= )|me|my|you|yours?|yourself|we|(?-i:[Uu]s))\b")
 _OPINION = re.compile(r"\bI (?:d |would |do |really )?(?:think|believe|guess|say)(?: that)? ")
-_BE = r"(?:is|was|are|were|be|been)"
+_BE = r"(?:is|was|are|re|were|be|been)"  # "re" of "you're"
 _SUBJECT = rf"(?:it|he|she|they|this|that|the \w+) {_BE}"
 _NOT = r"(?:not(?! only| sure)|never|n?either|nor|no(?! (?:doubt|1|other))|unlike|(?:instead|rather|contrary) \w+)"
 _WRONG = r"(?:wrong|incorrect|mistake|myth|misconception|false|untrue)"
@@ -42,12 +42,11 @@ _ATTRIBUTED = re.compile(
     r"(?i)(?<!as )\b(?:you|people|many|some|others|everyone|they)(?: \w+){0,2}"
     r" (?:sa(?:y|id)|th(?:ink|ought)|(?:believe|guess|mention|suggest|hear|assume|claim|ask)\w*)\b"
 )
+# Yet what others believe counts where it is confirmed ("... and you are right."), and so does "It is Perth, isn't it?"
 _CONFIRMED = re.compile(rf"(?:(?!\b(?:but|not)\b).)*\b(?:that|which|you|it) {_BE} (?:\w+ly )?(?:right|correct)\b")
 _TAG = re.compile(r", (?:is|was|are|were|do|does|did|right|correct|ok|okay|yes|no|how|what)\b[^,]*$")
 # What stands before an answer ("The capital was probably the"), and a sentence that is one without a name ("The lung").
-_GIVEN = re.compile(
-    r"(?i)\b(?:is|was|has|(?<!you )(?<!we )are|called|named|answer|by)(?: (?:the|an?|in|on|by|\w+ly))* $"
-)
+_GIVEN = re.compile(r"(?i)\b(?:is|was|has|(?<!you )(?<!we )are|called|named|by)(?: (?:the|an?|in|on|by|\w+ly))* $")
 _FRAGMENT = re.compile(r"(?i)(?:(?:(?:.* )?(?:is|was) )?(?:an?|the) (?:\w+ )?|it (?:is|was) )?(\w+)(?: is)?(?: !)?")
 _LEAD = re.compile(rf"(?i)(?:(?:absolutely|of course) )?({'|'.join(_YES_NO)})(?: really| at all)?(?: [,;:!]|$)")
 _SHORT = re.compile(r"(?i)(?:it|they|he|she) (?:is|was|are|were|do|does|did|can?|has|have)(?: not)?")
@@ -148,7 +147,7 @@ def _mentions(tokens: Sequence[str], wanted: Wanted) -> Iterator[tuple[Alias, in
                 yield alias, places[start], places[done - 1] + 1
 
 
-def _is_meant(alias: Alias, before: str, name: str, after: str, asked: Set[str]) -> bool:
+def _is_meant(alias: Alias, before: str, name: str, after: str, asked: frozenset[str]) -> bool:
     """Tell whether common words are the answer here: in a name's capitals, or in the place of an answer."""
     for place, token in enumerate(name.split(), start=len(before)):
         is_capital = token[0].isupper() if place else token[1:] != token[1:].lower()
@@ -157,16 +156,16 @@ def _is_meant(alias: Alias, before: str, name: str, after: str, asked: Set[str])
     if _is_about(_CLAUSE_END.split(before)[-1] + name + _CLAUSE_END.split(after)[0], asked.difference(alias.keys)):
         return True
     following = (after.split() or ["!"])[0]
-    is_first = re.fullmatch(r"(?i)(?:.*[,;:()?!] )?(?:(?:an?|the) )?", before) is not None
+    is_first = re.fullmatch(r"(?i)(?:.*[:;] )?(?:(?:an?|the) )?", before) is not None
     is_alone = is_first and (after in ("", " !") or following not in _MARKS or name.isdigit())
     return (following in _MARKS or fold(following) in asked) and (is_alone or _GIVEN.search(before) is not None)
 
 
-def _is_about(clause: str, asked: Set[str]) -> bool:
+def _is_about(clause: str, asked: frozenset[str]) -> bool:
     """Tell whether a clause takes up most of the question: a pronoun at its start counts as a part of it."""
     topic = asked.intersection(map(fold, clause.split()))
-    by_pronoun = bool(topic) and clause.startswith(("It ", "it ", "They ", "they ", "He ", "he ", "She ", "she "))
-    return 2 * (len(topic) + by_pronoun) > len(asked) and not _PERSONAL.search(clause)
+    parts = len(topic) + bool(topic and re.match("(?i)(?:it|they|he|she) ", clause))
+    return 2 * parts > len(asked) and not _PERSONAL.search(clause)
 
 
 def _is_denied(before: str, after: str) -> bool:
@@ -178,19 +177,19 @@ def _is_denied(before: str, after: str) -> bool:
     return bool(asked or attributed or denied)
 
 
-def _answers_otherwise(text: str, asked: Set[str], is_cut: bool) -> bool:
+def _answers_otherwise(text: str, asked: frozenset[str], is_cut: bool) -> bool:
     """Tell whether a sentence without a known answer gives another: a new name or number, or a statement."""
-    if not text or text.endswith("?") or text.isupper():
+    if text.endswith("?") or text.isupper():
         return False
-    new = {word for word in text.split() if word not in _MARKS and fold(word) not in asked | COMMON_WORDS}
+    known = COMMON_WORDS.union(asked, _MARKS)
+    new = {word for word in text.split() if fold(word) not in known}
     for place, clause in enumerate(_CLAUSE_END.split(text)):
         words = clause.split()
         # Every sentence begins with a capital: its first word is a name only where it is about the question.
         first = words[0] if words and not place and asked.isdisjoint(map(fold, words)) else ""
         names = {word for word in words if word[-1].isdigit() or (word != word.lower() and word != first)}
-        if (new & names and not _PERSONAL.search(clause)) or (
-            new & {*words} and _is_about(clause, asked) and not is_cut
-        ):
+        telling = new.intersection(words if _is_about(clause, asked) and not is_cut else names)
+        if telling and not _PERSONAL.search(clause):
             return True
     found = _FRAGMENT.fullmatch(text)
     return found is not None and found[1] in new and not is_cut and not _MANNER.search(found[1])

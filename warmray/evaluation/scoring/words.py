@@ -21,6 +21,7 @@ _UNITS |= {"%": "percent", "per cent": "percent"}
 _RULES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ("[\u2013\u2014](?!\\d)|(?<=\\s)-+(?=\\s)", " ; "),  # a dash between clauses, not a hyphen
     (r"(?<=\d),(?=\d{3}(?!\d))", ""),
+    (r"(?<![\w.])\.(?=\d)", "0."),
     (r"(\d)\.0+(?!\d)", r"\1"),
     (r"(\d[\d.]*) (10{3,})\b", lambda found: f"{float(found[1]) * int(found[2]):.15g}"),
     (r"(?<=\d)(?:st|nd|rd)\b", "th"),
@@ -33,7 +34,7 @@ _RULES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ("[\u00aa-\u024f\u1e00-\u1eff\u2010-\u2044\u2212]+", lambda found: anyascii(found[0])),
     (r"(?i:\b(?:minus|negative) )(?=\d)|(?<![\w)])-(?=\d)", "\u2212"),
     (rf"\b(\d\d?)(?:th)? (?:of )?({_MONTHS})\b", r"\2 \1"),  # "4th of July" and "July 4th"
-    (rf"(?<=\w )(?:{'|'.join(_ROMAN)})\b", lambda found: str(_ROMAN[found[0]])),
+    (rf"(?<=\w )(?:{'|'.join(_ROMAN)})\b(?! [A-Z]|\.\w)", lambda found: str(_ROMAN[found[0]])),
     (r"\b(AB?|B|O)(?: (?i:negative|minus)\b|-(?![\w-]))", "\\1\u2212"),  # blood groups
     (r"\b(AB?|B|O) (?i:positive|plus)\b", r"\1+"),
     (r"(?i)(n't|(?<=can)not)\b", " not"),
