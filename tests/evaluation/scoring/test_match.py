@@ -25,6 +25,7 @@ COUNTRY = item("Which country won the most medals that year?", ["United States",
 MOONS = item("How many moons does our planet have?", ["one", "1"], ["two"])
 MONTH = item("In which month does the festival begin?", ["May"], ["June"])
 ORGAN = item("Which organ pumps blood?", ["heart", "the heart"], ["lungs"])
+VITAMIN = item("Which vitamin is retinol?", ["Vitamin A", "A"], ["Vitamin C"])
 FLY = item("Can ostriches fly?", ["No"], ["Yes"])
 
 
@@ -156,13 +157,13 @@ def test_a_verdict_says_who_decided_and_on_which_words():
             "I'm glad to help! It was Rubber Soul.",
             "incorrect",
         ),
-        (item("Which vitamin is retinol?", ["Vitamin A", "A"], ["Vitamin C"]), "A.", "correct"),
+        (VITAMIN, "A.", "correct"),
         (
-            item("Which vitamin is retinol?", ["Vitamin A", "A"], ["Vitamin C"]),
+            VITAMIN,
             "A lovely question! It is vitamin K.",
             "incorrect",
         ),
-        (item("Which vitamin is retinol?", ["Vitamin A", "A"], ["Vitamin C"]), "It's vitamin A.", "correct"),
+        (VITAMIN, "It's vitamin A.", "correct"),
         (item("Who was the first victim?", ["Mary Ann Nichols"]), "It was a man.", "incorrect"),
     ],
 )
@@ -377,7 +378,8 @@ BASES = [
     (MOONS, ["Our planet has one moon.", "It has three.", "Our planet has two moons."]),
     (MONTH, ["It begins in May.", "It begins in March.", "June."]),
     (ORGAN, ["The heart pumps blood.", "It is the liver.", "The lungs do."]),
-    (FLY, ["No, they can't.", "Ostriches do not fly.", "Yes, they can.", "Ostriches can fly."]),
+    (VITAMIN, ["A.", "It is vitamin A.", "It is vitamin K."]),
+    (FLY, ["No.", "No, they can't.", "Ostriches do not fly.", "Yes, they can.", "Ostriches can fly."]),
 ]
 ALWAYS = [
     "I can't help with that question.",

@@ -122,8 +122,7 @@ def _facts(sentence: str, wanted: Wanted, is_cut: bool) -> Iterator[tuple[int, s
     tokens = _OPINION.sub("", plain(sentence)).split()
     rest, asserts = list(tokens), False
     for alias, start, stop in _mentions(tokens, wanted):
-        before, after = " ".join([*tokens[:start], ""]), " ".join(["", *tokens[stop:]])
-        name = " ".join(tokens[start:stop])
+        before, name, after = map(" ".join, ([*tokens[:start], ""], tokens[start:stop], ["", *tokens[stop:]]))
         if not alias.is_common or _is_meant(alias, before, name, after, wanted.asked):
             rest[start:stop] = ["it"] * (stop - start)
             if not _is_denied(before, after):

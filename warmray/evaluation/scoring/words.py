@@ -50,7 +50,8 @@ _TOKEN = re.compile("\u2212?[^\\W_](?:[^\\W_]|[_$!](?=[^\\W_])|(?<=\\d)\\.(?=\\d
 """A word with its sign and its symbols (C++, O+, Ke$ha, num_workers), or a mark that ends a clause."""
 _LIST_ITEM = re.compile(r"\s*(?:^|\n)\s*(?:[-*\u2022]|\d\d?[.)])\s+(?=\S)")
 _SENTENCE_END = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)\]*_]*\s+|(?<=[\u3002\uff01\uff1f])")
-_ABBREVIATION = re.compile(r"(?<!\w)(?:Mr|Mrs|Ms|Dr|St|Mt|Ft|Jr|Prof|vs|No|[A-Z])\.$")
+# "Dr. Watson", "George W. Bush", "J. R. R. Tolkien" and "No. 5" go on; "Vitamin C. It is" does not.
+_GOES_ON = re.compile(r"\b(?:(?:Mr|Mrs|Ms|Dr|St|Mt|Jr|vs)\.\n|No\.\n\d|[A-Z]\.\n[A-Z]\.)|(?:[A-Z]\w*\.? |\.)[A-Z]\.\n")
 
 
 @lru_cache(maxsize=1 << 16)
@@ -80,10 +81,9 @@ def sentences(text: str) -> list[str]:
         text = _LIST_ITEM.sub(" , ", text)
     found: list[str] = []
     for line in text.split("\n"):
-        pieces = [piece.strip() for piece in _SENTENCE_END.split(line) if piece.strip()]
-        for before, piece in zip(["", *pieces], pieces, strict=False):
-            # "Dr. Watson", "J. R. R. Tolkien" and "No. 5" go on; "vitamin C. It is" does not.
-            if _ABBREVIATION.search(before) and fold(re.split(r"\W", piece)[0]) not in COMMON_WORDS:
+        for place, piece in enumerate(filter(None, map(str.strip, _SENTENCE_END.split(line)))):
+            is_name = piece[1:2] == "." or fold((plain(piece) or piece).split()[0]) not in COMMON_WORDS
+            if place and is_name and _GOES_ON.search(f"{found[-1]}\n{piece}"):
                 found[-1] += f" {piece}"
             else:
                 found.append(piece)
