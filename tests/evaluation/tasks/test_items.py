@@ -10,7 +10,7 @@ from warmray.evaluation.tasks.registry import load_items
 
 
 def folded(text: str) -> str:
-    return " ".join(plain(text)).casefold()
+    return plain(text).casefold()
 
 
 ITEM = {"id": "x", "dataset": "d", "question": "Who?", "correct": ["me"], "incorrect": ["you"]}
