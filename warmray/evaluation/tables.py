@@ -17,7 +17,7 @@ from warmray.evaluation.scoring.score import SCORING_VERSION, is_right, score
 from warmray.evaluation.scoring.verdict import TOO_LONG, Reply, Verdict
 from warmray.evaluation.stores import completion_store, verdict_store, warmth_store
 from warmray.evaluation.tasks.registry import task_of
-from warmray.storage.hashing import digest
+from warmray.storage.hashing import DIGEST_LENGTH, digest
 
 
 def collect(task: IntensityEvaluation, post: Post = ignore) -> pd.DataFrame:
@@ -101,8 +101,8 @@ def _label_missing(
 
 
 def _is_audited(key: str, verdict: Verdict, judge: Judge) -> bool:
-    share = int(digest([key, "audit"]), 16) / 16 ** len(digest([]))
-    return verdict.decided_by == "match" and share < judge.config.audit_share
+    drawn = int(digest([key, "audit"]), 16) / 16**DIGEST_LENGTH  # uniform over [0, 1), the same in every run
+    return verdict.decided_by == "match" and drawn < judge.config.audit_share
 
 
 def _probed(task: IntensityEvaluation, said: Mapping[str, str]) -> dict[str, float]:
