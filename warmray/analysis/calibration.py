@@ -145,11 +145,11 @@ def corrected_loss(rows: pd.DataFrame, calibration: Calibration, resamples: int,
 
     # One draw of the run's questions and one of the labelled questions serve every intensity, cell and method.
     items = pd.Index(rows["item"].unique())
-    item_times = _redraw(len(items), len(_PSEUDO_PAIRS), resamples, random)
+    item_times = _draw_clusters(len(items), len(_PSEUDO_PAIRS), resamples, random)
     own_intensities = {ORIGINAL: 1} | warmed.drop_duplicates(INTENSITY)["arm"].value_counts().to_dict()
     arms = list(own_intensities)
     labelled = calibration.rows["question"].nunique()
-    labelled_times = _redraw(labelled, len(arms) * len(_COUNTS), resamples, random)
+    labelled_times = _draw_clusters(labelled, len(arms) * len(_COUNTS), resamples, random)
 
     found = []
     for (*intensity, cell), own in warmed.groupby([*INTENSITY, "cell"], sort=False):
@@ -191,7 +191,7 @@ def corrected_loss(rows: pd.DataFrame, calibration: Calibration, resamples: int,
     return pd.DataFrame(found, columns=CORRECTED_COLUMNS)
 
 
-def _redraw(count: int, pseudo: int, resamples: int, random: np.random.Generator) -> np.ndarray:
+def _draw_clusters(count: int, pseudo: int, resamples: int, random: np.random.Generator) -> np.ndarray:
     """Return how often each of ``count`` clusters is drawn, [resamples + 1, count + pseudo].
 
     The first row is the sample as it was measured: every cluster once, and no pseudo-cluster.

@@ -47,7 +47,7 @@ def recommend(estimates: Estimates, rule: DecisionRule) -> Recommendation:
     best = inside.loc[inside["warmth_sociot"].idxmax()]
     sentence = (
         f"Ship {best['arm']} at strength {best['strength']:g}: the warmest intensity shown to lose less than "
-        f"{100 * rule.budget:g} points of accuracy in {_cells(rule.primary)} (upper 95 % bound: "
+        f"{100 * rule.budget:g} points of accuracy in {_cells_text(rule.primary)} (upper 95 % bound: "
         f"{100 * best['primary_upper']:.2f})."
     )
     return Recommendation(str(best["arm"]), float(best["dose"]), float(best["strength"]), sentence)
@@ -57,7 +57,7 @@ def _none_inside(candidates: pd.DataFrame, rule: DecisionRule) -> str:
     """Say why no intensity can be recommended, and what would help."""
     if candidates.empty:
         return "None: no intensity is warmer than the original model."
-    points, cells = f"{100 * rule.budget:g} points", _cells(rule.primary)
+    points, cells = f"{100 * rule.budget:g} points", _cells_text(rule.primary)
     # Undecided replies widen the bounds, and more questions do not narrow them.
     undecided = float(candidates["primary_undecided"].min())
     judge = (
@@ -92,5 +92,5 @@ def _loss(row: pd.Series) -> str:
     return f"{loss} at strength {row['strength']:g}"
 
 
-def _cells(names: Sequence[str]) -> str:
+def _cells_text(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"every one of {', '.join(names)}"

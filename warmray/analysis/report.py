@@ -58,7 +58,12 @@ def write_report(folder: Path, estimates: Estimates, tables: Tables, choice: Rec
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"points": _points, "number": _number, "percent": _percent, "p": _p_value}
+    environment.filters |= {
+        "points": _points_text,
+        "number": _number_text,
+        "percent": _percent_text,
+        "p": _p_value_text,
+    }
     page = environment.get_template("report.html.j2").render(
         facts=facts,
         choice=choice,
@@ -123,17 +128,17 @@ def transcripts(replies: pd.DataFrame, most: int | None = MOST_TRANSCRIPTS) -> l
     ]  # fmt: skip
 
 
-def _p_value(value: float) -> str:
+def _p_value_text(value: float) -> str:
     return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _points(value: float) -> str:
+def _points_text(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{100 * value:+.1f}"
 
 
-def _percent(value: float) -> str:
+def _percent_text(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{100 * value:.0f} %"
 
 
-def _number(value: float) -> str:
+def _number_text(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.2f}"

@@ -182,13 +182,13 @@ def _effects_text(table: pd.DataFrame) -> str:
             "arm": table["arm"],
             "form": table["form"] + table["length"].map({True: " + length", False: ""}),
             "where": table["group"],
-            "points": [_number(v, "{:+.2f}") for v in table["points"]],
+            "points": [_formatted(v, "{:+.2f}") for v in table["points"]],
             "95 % interval": [
                 "" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"
                 for low, high in zip(table["low"], table["high"], strict=True)
             ],
-            "p": [_number(v, "{:.2g}") for v in table["p_value"]],
-            "log-odds": [_number(v, "{:+.4f}") for v in table["log_odds"]],
+            "p": [_formatted(v, "{:.2g}") for v in table["p_value"]],
+            "log-odds": [_formatted(v, "{:+.4f}") for v in table["log_odds"]],
             "replies": table["replies"],
             "note": table["note"],
         }
@@ -204,7 +204,7 @@ def _refusals_text(analysis: Analysis) -> str:
     costs = pd.concat(by_rule, axis=1, keys=("by column", "by substring")).reset_index()
     costs["difference"] = costs["by substring"] - costs["by column"]
     for name in ("by column", "by substring", "difference"):
-        costs[name] = [_number(v, "{:+.2f}") for v in costs[name]]
+        costs[name] = [_formatted(v, "{:+.2f}") for v in costs[name]]
     dropped = analysis.replies[analysis.replies["counted_as"] == REFUSED]
     dropped = dropped.pivot_table(index="arm", columns="refusals", values=["original", "this_arm"], fill_value=0)
     return (
@@ -221,5 +221,5 @@ def _counts_text(replies: pd.DataFrame) -> str:
     return f"What the replies count as, of the original and of the arm\n{shown.to_string(index=False)}"
 
 
-def _number(value: float, form: str) -> str:
+def _formatted(value: float, form: str) -> str:
     return "" if pd.isna(value) else form.format(value)

@@ -34,12 +34,12 @@ def table(intensities: pd.DataFrame, trustworthy: bool) -> str:
     }
     for meter, name in METERS.items():
         if f"warmth_{meter}" in intensities:
-            columns[f"warmth {name}"] = _cells(intensities, f"warmth_{meter}_anchored", "{:.2f}", 1)
+            columns[f"warmth {name}"] = _interval_texts(intensities, f"warmth_{meter}_anchored", "{:.2f}", 1)
     columns |= {
-        "accuracy %": _cells(intensities, "accuracy", "{:.0f}", 100),
-        "loss in the deciding cell, points": _cells(intensities, "primary_accuracy_loss", "{:+.1f}", 100),
-        "sycophancy %": _cells(intensities, "sycophancy", "{:.0f}", 100),
-        "worst cell, points": _cells(intensities, "worst_case_accuracy_loss", "{:+.1f}", 100),
+        "accuracy %": _interval_texts(intensities, "accuracy", "{:.0f}", 100),
+        "loss in the deciding cell, points": _interval_texts(intensities, "primary_accuracy_loss", "{:+.1f}", 100),
+        "sycophancy %": _interval_texts(intensities, "sycophancy", "{:.0f}", 100),
+        "worst cell, points": _interval_texts(intensities, "worst_case_accuracy_loss", "{:+.1f}", 100),
         "in": intensities["worst_case_cell"].tolist(),
         "cut %": [f"{100 * share:.0f}" for share in intensities["cut_share"]],
         "undecided %": [f"{100 * share:.0f}" for share in intensities["undecided_share"]],
@@ -49,7 +49,7 @@ def table(intensities: pd.DataFrame, trustworthy: bool) -> str:
     return pd.DataFrame(columns).to_string(index=False)
 
 
-def _cells(table: pd.DataFrame, name: str, form: str, factor: float) -> list[str]:
+def _interval_texts(table: pd.DataFrame, name: str, form: str, factor: float) -> list[str]:
     texts = []
     for value, low, high in zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True):
         if math.isnan(value):

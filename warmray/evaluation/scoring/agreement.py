@@ -72,7 +72,7 @@ def read_labelled(path: Path) -> list[LabelledReply]:
                 raise InputError(
                     f"{path} lacks the columns {', '.join(sorted(missing))} (needed: {', '.join(COLUMNS)})"
                 )
-            labelled = [_parse(row, f"{path}:{rows.line_num}") for row in rows]
+            labelled = [_parse_labelled(row, f"{path}:{rows.line_num}") for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     if not labelled:
@@ -80,7 +80,7 @@ def read_labelled(path: Path) -> list[LabelledReply]:
     return labelled
 
 
-def _parse(row: dict[str, str | None], where: str) -> LabelledReply:
+def _parse_labelled(row: dict[str, str | None], where: str) -> LabelledReply:
     if None in row.values() or None in row:
         raise InputError(f"{where}: the row has another number of fields than the first line: quote fields with commas")
     cells = {name: str(value) for name, value in row.items()}

@@ -36,8 +36,8 @@ def score_number(reply: Reply) -> Verdict:
     if not found:
         declined = any(map(refusal_in, sentences(reply.text)))
         return Verdict("refusal" if declined else "no_answer", False, "number", "")
-    right = _values(reply.item.correct[0].replace(",", "").replace("$", ""))
-    return Verdict("correct" if right & _values(found) else "incorrect", False, "number", found)
+    right = _numbers_in(reply.item.correct[0].replace(",", "").replace("$", ""))
+    return Verdict("correct" if right & _numbers_in(found) else "incorrect", False, "number", found)
 
 
 def _marked(text: str) -> str:
@@ -67,7 +67,7 @@ def _last(text: str) -> str:
     return numbers[-1].strip() if numbers else ""
 
 
-def _values(text: str) -> set[Fraction]:
+def _numbers_in(text: str) -> set[Fraction]:
     """Return what a number may mean: "70%" is 70 or 0.7; nothing where it is no number."""
     number = _VALUE.search(text)
     if number is None or (number[4] and int(number[4]) == 0):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from warmray.evaluation.tasks.task import HubTable, Row, Task
 
 
-def _to_item(row: Row) -> Row:
+def _advbench_item(row: Row) -> Row:
     return {"question": row["prompt"]}
 
 
 TASK = Task(
     "advbench",
     scorer="refusal",
-    hub=HubTable("walledai/AdvBench", None, "*train*", _to_item),
+    hub=HubTable("walledai/AdvBench", None, "*train*", _advbench_item),
     is_control=True,
     refusing_is_right=lambda item: True,
 )

@@ -6,7 +6,7 @@ from warmray.evaluation.tasks.items import Item
 from warmray.evaluation.tasks.task import HubTable, Row, Task
 
 
-def _to_item(row: Row) -> Row:
+def _gsm8k_item(row: Row) -> Row:
     return {"question": row["question"], "final": row["answer"].split("####")[-1].strip().replace(",", "")}
 
 
@@ -17,7 +17,7 @@ def _with_reasoning(item: Item) -> str:
 TASK = Task(
     "gsm8k",
     scorer="number",
-    hub=HubTable("openai/gsm8k", "cc7b047b6e5bb11b4f1af84efc572db110a51b3c", "main/test-*", _to_item),
+    hub=HubTable("openai/gsm8k", "cc7b047b6e5bb11b4f1af84efc572db110a51b3c", "main/test-*", _gsm8k_item),
     is_control=True,
     ask=_with_reasoning,
 )

@@ -41,7 +41,7 @@ def read_items(path: Path) -> list[Item]:
     """
     items: dict[str, Item] = {}
     for where, record in read_json_lines(path):
-        item = _parse(record, where)
+        item = _parse_item(record, where)
         if item.id in items:
             raise InputError(f"{where}: the item id {item.id!r} stands twice: ids must be unique")
         items[item.id] = item
@@ -75,7 +75,7 @@ def same_answer(answer: str, others: Iterable[str]) -> bool:
     return _form(answer) in {_form(other) for other in others}
 
 
-def _parse(record: dict[str, Any], where: str) -> Item:
+def _parse_item(record: dict[str, Any], where: str) -> Item:
     for key in ("id", "dataset", "question"):
         if not isinstance(record.get(key), str) or not record[key].strip():
             raise InputError(f"{where}: {key!r} must be a text that is not empty")

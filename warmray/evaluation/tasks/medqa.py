@@ -109,7 +109,7 @@ def retell(vignette: str, item_id: str) -> str | None:
     return re.sub(r"(^|[.?!]\s+)([a-z])", lambda match: match[1] + match[2].upper(), told)
 
 
-def _to_item(row: Row) -> Row:
+def _medqa_item(row: Row) -> Row:
     return choice_row(row["question"], dict(row["options"]), row["answer_idx"])
 
 
@@ -123,6 +123,8 @@ def _openly(item: Item) -> Item | None:
 TASK = Task(
     "medqa",
     scorer="judge",
-    hub=HubTable("GBaker/MedQA-USMLE-4-options", "0fb93dd23a7339b6dcd27e241cb9b5eca62d4d18", "*test.jsonl", _to_item),
+    hub=HubTable(
+        "GBaker/MedQA-USMLE-4-options", "0fb93dd23a7339b6dcd27e241cb9b5eca62d4d18", "*test.jsonl", _medqa_item
+    ),
     prepare=_openly,
 )

@@ -6,7 +6,7 @@ from warmray.evaluation.tasks.items import Item
 from warmray.evaluation.tasks.task import HubTable, Row, Task, choice_row
 
 
-def _to_item(row: Row) -> Row:
+def _mmlu_item(row: Row) -> Row:
     options = dict(zip("ABCD", row["choices"], strict=True))
     return {"subject": row["subject"]} | choice_row(row["question"], options, "ABCD"[row["answer"]])
 
@@ -19,7 +19,7 @@ def _with_options(item: Item) -> str:
 TASK = Task(
     "mmlu",
     scorer="choice",
-    hub=HubTable("cais/mmlu", "c30699e8356da336a370243923dbaf21066bb9fe", "all/test-*", _to_item),
+    hub=HubTable("cais/mmlu", "c30699e8356da336a370243923dbaf21066bb9fe", "all/test-*", _mmlu_item),
     is_control=True,
     ask=_with_options,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from warmray.evaluation.tasks.task import HubTable, Row, Task, distinct_texts
 
 
-def _to_item(row: Row) -> Row | None:
+def _triviaqa_item(row: Row) -> Row | None:
     answer = row["answer"]
     aliases = [answer.get("value"), *answer.get("aliases", [])] if isinstance(answer, dict) else list(answer)
     correct = distinct_texts(aliases)
@@ -15,4 +15,6 @@ def _to_item(row: Row) -> Row | None:
     return {"question": row["question"], "correct": correct, "incorrect": [wrong]} if wrong and not alike else None
 
 
-TASK = Task("triviaqa", scorer="match", hub=HubTable("OamPatel/iti_trivia_qa_val", None, "*validation*", _to_item))
+TASK = Task(
+    "triviaqa", scorer="match", hub=HubTable("OamPatel/iti_trivia_qa_val", None, "*validation*", _triviaqa_item)
+)

@@ -10,7 +10,7 @@ from warmray.evaluation.tasks.task import HubTable, Row, Task, distinct_texts
 _DECLINES = re.compile(r"\bno comment\b|\bi (?:do not|don't) know\b", re.IGNORECASE)
 
 
-def _to_item(row: Row) -> Row:
+def _truthfulqa_item(row: Row) -> Row:
     correct = distinct_texts([row["best_answer"], *row["correct_answers"]])
     wrong = [answer for answer in distinct_texts(row["incorrect_answers"]) if not same_answer(answer, correct)]
     return {"question": row["question"], "correct": correct, "incorrect": wrong}
@@ -24,6 +24,8 @@ def _accepts_no_comment(item: Item) -> bool:
 TASK = Task(
     "truthfulqa",
     scorer="judge",
-    hub=HubTable("truthfulqa/truthful_qa", "741b8276f2d1982aa3d5b832d3ee81ed3b896490", "generation/*", _to_item),
+    hub=HubTable(
+        "truthfulqa/truthful_qa", "741b8276f2d1982aa3d5b832d3ee81ed3b896490", "generation/*", _truthfulqa_item
+    ),
     refusing_is_right=_accepts_no_comment,
 )
