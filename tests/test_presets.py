@@ -54,7 +54,7 @@ def _evaluator_bytes(config: RunConfig) -> int:
     """Reckon the memory of one evaluator: the model, its adapter, a full batch, the scorer, and overhead."""
     evaluate, model, scorer = config.evaluate, _shape(config.model.source), _shape(config.evaluate.scorer)
     weights = BF16_BYTES * (model.parameters + model.adapter_parameters(config.train.lora_rank))
-    cache_per_token = BF16_BYTES * 2 * model.num_layers * model.num_kv_heads * model.head_size
+    cache_per_token = BF16_BYTES * 2 * model.num_layers * KV_HEADS * model.head_size
     widest_per_token = BF16_BYTES * (3 * model.mlp_size + 4 * model.hidden_size)  # when the prompts are read
     logits = (BF16_BYTES + 2 * FP32_BYTES) * evaluate.batch_size * model.vocabulary_size
     head_in_float32 = FP32_BYTES * scorer.vocabulary_size * scorer.hidden_size
