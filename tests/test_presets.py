@@ -17,6 +17,8 @@ ON_A_LAPTOP = "quickstart"
 OPEN_MODELS = [name for name in preset_names() if name != ON_A_LAPTOP]
 FIT_ONE_GPU = [name for name in OPEN_MODELS if name != "llama-3.1-70b"]
 
+KV_HEADS = 8
+"""Key and value heads of all four models, by their config.json."""
 TASK_SIZES = {
     "triviaqa": 1834,
     "truthfulqa": 817,
