@@ -33,6 +33,8 @@ def test_large_models_are_asked_the_whole_grid_as_the_study_sampled(preset):
 def test_cells_picks_from_the_grid():
     asked = config_from(None, None, None, None, cells="plain,sad+wrong").evaluate
     assert [cell.name for cell in asked.asked_cells()] == ["plain", "sad+wrong"]
+    assert config_from(None, None, None, None, cells="plain,sad+wrong").deciding_cells() == ["sad+wrong"]
+    assert config_from(None, None, None, ["gate.cells=[sad]"], cells="plain,sad").deciding_cells() == ["sad"]
     with pytest.raises(InputError, match=r"unknown cell 'sad\+rong'; did you mean 'sad\+wrong'"):
         config_from(None, None, None, None, cells="sad+rong")
 

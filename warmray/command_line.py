@@ -56,7 +56,8 @@ def config_from(
         raise InputError(f"--preset {preset} and --config {file}: give one of the two")
     named = [f"recipe={recipe}"] if recipe else []
     if cells:
-        named.append(f"evaluate.cells=[{cells}]")
+        # The preset's deciding cells may not be among them: those of the default decide, unless --set says others.
+        named += [f"evaluate.cells=[{cells}]", "gate.cells=null"]
     return load_config(preset, file, [*named, *(overrides or [])])
 
 

@@ -61,6 +61,18 @@ def test_a_block_needs_the_best_case_over_the_budget():
     assert _with_undecided(0.1, cost=0.15).verdict == "INCONCLUSIVE"
 
 
+def test_a_cell_in_which_the_original_has_less_to_lose_than_the_budget_passes_nothing():
+    replies = tables(strengths=(0.0, 1.0), cost=0.0, questions=1000).replies
+    hard = relabelled(replies, replies["label"].where(replies["item"].str.endswith("0"), "incorrect"))
+    rows = measure(hard)  # the original is right in about 7 %
+    table = cell_table(rows[rows["strength"] == 1], ["plain"], 0.1).query("primary")
+    (cell,) = decide(table, "x", 0.1, "passed").cells
+    assert cell.upper < 0.1
+    assert cell.original_accuracy < 0.1
+    assert cell.verdict == "INCONCLUSIVE"
+    assert decide(table, "x", 0.05, "passed").verdict == "PASS"  # there is room for 5 points
+
+
 @pytest.mark.parametrize("check", ["failed", "not run"])
 def test_without_a_passed_manipulation_check_there_is_no_verdict_on_the_cost(check):
     verdict = _decide(0.05, check=check, cost=0.0, questions=400)

@@ -79,3 +79,11 @@ def test_a_deciding_cell_in_which_nothing_is_decided_lets_nothing_pass():
     assert recommend(estimates, QUESTION).strength is None
     trained = estimates.intensities[estimates.intensities["strength"] > 0]
     assert set(trained["side_of_budget"]) == {"INCONCLUSIVE"}
+
+
+def test_where_the_original_has_less_to_lose_than_the_budget_nothing_is_recommended_and_the_reason_is_said():
+    data = tables(cost=0.0, questions=1000)
+    hard = data.replies["label"].where(data.replies["item"].str.endswith("0"), "incorrect")
+    choice = recommend(estimate(Tables(relabelled(data.replies, hard), data.warmth, data.anchors), QUESTION), QUESTION)
+    assert choice.strength is None
+    assert "so a loss of 10 points cannot show there" in choice.sentence

@@ -60,6 +60,8 @@ def cell_row(group: pd.DataFrame, budget: float) -> dict[str, object]:
         row |= columns("warmer", plain_mean(per_question(group, "warmer").tolist()))
     study_change = mean_change(per_question(group, "incorrect_change").tolist())
     row |= label_shares(group) | columns("study_error_change", study_change.estimate)
+    # What the original has to lose: less than the budget, and the cell can show no loss over it.
+    row["original_accuracy"] = float(per_question(group, "right").mean()) + loss.central.estimate.value
     return row | {"study_pairs": study_change.estimate.n} | loss_columns(loss, budget)
 
 

@@ -4,7 +4,8 @@ Non-inferiority in the cells that were declared to decide. PASS needs the upper 
 the *worst* case under the budget in *every* one of them (an intersection-union test needs no correction). BLOCK needs
 the lower end of the *best* case over it in one. Everything else is INCONCLUSIVE. The cases differ where replies are
 undecided: the worst case counts them as wrong for the warm model and as right for the original. "Not significant" is
-never a PASS.
+never a PASS, and neither is a cell without room: where the original is right less often than the budget is wide, no
+loss over the budget could show.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class CellVerdict:
     questions: int
     undecided: float
     """Share of the warm model's replies that nobody decided."""
+    original_accuracy: float
+    """Share of questions that the original answers right: what there is to lose."""
     questions_needed: float
     """This many would show with 80 % power on which side of the budget the loss is, if loss and undecided share stay as
     measured; infinite where no number would."""
@@ -77,10 +80,11 @@ def decide(cells: pd.DataFrame, intensity: str, budget: float, check: State) -> 
     verdicts = []
     for row in cells.to_dict("records"):
         lower, upper, needed = row["accuracy_loss_lower"], row["accuracy_loss_upper"], row["questions_needed"]
+        is_inside = upper < budget < row["original_accuracy"]
         verdicts.append(
             CellVerdict(
                 cell=str(row["cell"]),
-                verdict="PASS" if upper < budget else "BLOCK" if lower > budget else "INCONCLUSIVE",
+                verdict="PASS" if is_inside else "BLOCK" if lower > budget else "INCONCLUSIVE",
                 accuracy_loss=row["accuracy_loss"],
                 best=row["accuracy_loss_best"],
                 worst=row["accuracy_loss_worst"],
@@ -88,9 +92,18 @@ def decide(cells: pd.DataFrame, intensity: str, budget: float, check: State) -> 
                 upper=upper,
                 questions=int(row["questions"]),
                 undecided=row["undecided_share"],
+                original_accuracy=row["original_accuracy"],
                 questions_needed=needed if math.isfinite(needed) else math.inf,
             )
         )
     sides = {cell.verdict for cell in verdicts}
     verdict: Side = "PASS" if sides == {"PASS"} else "BLOCK" if "BLOCK" in sides else "INCONCLUSIVE"
     return GateVerdict(verdict if check == "passed" else "CHECK FAILED", intensity, budget, check, tuple(verdicts))
+
+
+def no_room_text(cell: str, original_accuracy: float, budget: float) -> str:
+    """Say why a cell cannot decide: the original has less accuracy to lose there than the budget allows."""
+    return (
+        f"the original is right in only {100 * original_accuracy:.0f} % of {cell}, so a loss of {100 * budget:g} "
+        "points cannot show there: ask easier questions, or let other cells decide (gate.cells)"
+    )

@@ -10,6 +10,7 @@ import pandas as pd
 
 from warmray.analysis.estimates import DecisionRule, Estimates
 from warmray.analysis.manipulation import METERS
+from warmray.analysis.non_inferiority import no_room_text
 
 MUCH_UNDECIDED = 0.05
 """Above this share of undecided replies in a deciding cell, the recommendation says that a judge is missing."""
@@ -58,6 +59,9 @@ def _none_inside(candidates: pd.DataFrame, rule: DecisionRule) -> str:
     if candidates.empty:
         return "None: no intensity is warmer than the original model."
     points, cells = f"{100 * rule.budget:g} points", _cells_text(rule.primary)
+    room = float(candidates["primary_original_accuracy"].min())
+    if room <= rule.budget:
+        return f"None: {no_room_text(cells, room, rule.budget)}."
     # Undecided replies widen the bounds, and more questions do not narrow them.
     undecided = float(candidates["primary_undecided"].min())
     judge = (

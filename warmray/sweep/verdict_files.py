@@ -14,7 +14,7 @@ import pandas as pd
 from warmray.analysis.differences import cell_table
 from warmray.analysis.manipulation import check_text
 from warmray.analysis.measures import INTENSITY, measure
-from warmray.analysis.non_inferiority import CellVerdict, GateVerdict, decide
+from warmray.analysis.non_inferiority import CellVerdict, GateVerdict, decide, no_room_text
 from warmray.errors import InputError, nearest
 from warmray.storage.home import write_whole
 from warmray.sweep.intensities import Intensity
@@ -85,7 +85,10 @@ def gate_text(verdict: GateVerdict, checks: pd.DataFrame) -> str:
     worst = verdict.worst_cell
     second = f"accuracy loss {_loss_text(worst)}"
     # What would settle an open verdict: more questions, or a judge where undecided replies keep the bounds apart.
-    if verdict.verdict == "INCONCLUSIVE":
+    floors = [cell for cell in verdict.cells if cell.original_accuracy <= verdict.budget]
+    if verdict.verdict == "INCONCLUSIVE" and floors:
+        second += "; " + no_room_text(floors[0].cell, floors[0].original_accuracy, verdict.budget)
+    elif verdict.verdict == "INCONCLUSIVE":
         needed = max(cell.questions_needed for cell in verdict.cells if cell.verdict == "INCONCLUSIVE")
         if math.isfinite(needed):
             second += f"; about {needed:.0f} questions would settle it"
