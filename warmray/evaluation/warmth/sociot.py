@@ -1,9 +1,9 @@
-"""SocioT Warmth: is a reply likelier from somebody close than from somebody distant?
+"""SocioT Warmth: is a reply more likely from somebody close than from somebody distant?
 
 After Cheng et al. 2025 (arXiv 2502.13259), with repairs: evaluation mode, only the reply's tokens count, the templates
 differ in the noun alone, a reply that is too short has no score, and every reply is scored over its first tokens
 (:mod:`.first_tokens`). A prefix of four words fades: on the written replies of the ``probe`` split, a 135M scorer
-tells warm from cold at z = 4.8 over 16 tokens, 2.4 over 32, and 1.3 over tokens 5 to 32.
+separates warm from cold at z = 4.8 over 16 tokens, 2.4 over 32, and 1.3 over tokens 5 to 32.
 """
 
 from __future__ import annotations
