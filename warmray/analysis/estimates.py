@@ -217,12 +217,11 @@ def count_otherwise(deciding: pd.DataFrame) -> pd.DataFrame:
     for values, group in deciding[deciding["strength"] != 0].groupby([*INTENSITY, "cell"], sort=False):
         loss = accuracy_loss(group)
         study = mean_change(per_question(group, "incorrect_change").tolist())
-        ways: tuple[tuple[str, Change], ...] = (
-            ("accuracy loss, undecided replies count half", loss.central),
-            ("accuracy loss, best case", loss.best),
-            ("accuracy loss, worst case", loss.worst),
-            ("study's error: incorrect among answered", study),
-        )
+        ways: list[tuple[str, Change]] = [("accuracy loss", loss.central)]
+        if loss.best != loss.worst:
+            ways = [("accuracy loss, undecided replies count half", loss.central)]
+            ways += [("accuracy loss, best case", loss.best), ("accuracy loss, worst case", loss.worst)]
+        ways += [("study's error: incorrect among answered", study)]
         for counting, change in ways:
             row = dict(zip([*INTENSITY, "cell"], values, strict=True)) | {"counting": counting}
             found.append(row | columns("change", change.estimate) | {"questions": change.estimate.n})

@@ -15,11 +15,12 @@ def frontier(draws: Draws) -> pd.DataFrame:
     differences lies beyond chance: its 95 % interval, drawn from the same questions and prompts, leaves zero.
 
     Returns:
-        The intensities with ``on_frontier`` and ``dominated_by`` (a place in this table; -1 for none).
+        The intensities with ``on_frontier``, ``dominated_by`` (a place in this table; -1 for none) and
+        ``mean_deciding_loss``, the accuracy loss over all deciding cells together, which the curves are fitted to.
     """
     count = len(draws.intensities)
     by = [next((a for a in range(count) if a != b and _dominates(draws, a, b)), -1) for b in range(count)]
-    return draws.intensities.assign(on_frontier=[a < 0 for a in by], dominated_by=by)
+    return draws.intensities.assign(on_frontier=[a < 0 for a in by], dominated_by=by, mean_deciding_loss=draws.loss)
 
 
 def _dominates(draws: Draws, a: int, b: int) -> bool:

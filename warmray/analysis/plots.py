@@ -88,7 +88,8 @@ def draw_cost(estimates: Estimates, budget: float, folder: Path) -> None:
             axes.axhline(0, color="#999999", linewidth=0.8, linestyle=":")
             axes.axhline(100 * budget, color=INK, linewidth=0.9, linestyle="--", label="budget")
             axes.set(xlabel="warmth (SocioT, nats per token)")
-        left.set(ylabel="accuracy loss in the deciding cells (points)")
+        left.set(ylabel="accuracy loss, deciding cells together (points)")
+        right.set(ylabel="largest loss of a deciding cell (points)")
         for place, row in enumerate(table.to_dict("records")):
             if row["strength"] == 0:
                 continue
@@ -98,7 +99,8 @@ def draw_cost(estimates: Estimates, budget: float, folder: Path) -> None:
                 row["warmth_sociot"], y, xerr=[[low[place]], [high[place]]], yerr=[[y - y_low], [y_high - y]],
                 color=WRONG, marker=marker, fillstyle="full" if filled else "none", elinewidth=0.9,
             )  # fmt: skip
-            left.plot(row["warmth_sociot"], y, color=INK, marker=marker, markersize=4, linewidth=0)
+            fitted_to = 100 * row["mean_deciding_loss"]
+            left.plot(row["warmth_sociot"], fitted_to, color=INK, marker=marker, markersize=4, linewidth=0)
             name = row["arm"] if row["dose"] == 0 else f"{row['strength']:g}"
             right.annotate(name, (row["warmth_sociot"], y), textcoords="offset points", xytext=(6, 6), fontsize=8)
         right.set_title("filled: on the frontier", fontsize=9, loc="left", color=INK)

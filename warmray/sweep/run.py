@@ -39,7 +39,7 @@ from warmray.sweep.intensities import ORIGINAL, Intensity, distinct_models, inst
 from warmray.sweep.result import MARKER, SweepResult, read_result, write_result
 from warmray.training.trainer import TrainedArm, train_arm
 
-ANALYSIS_VERSION = 10
+ANALYSIS_VERSION = 11
 """Part of every result's key: raise it when analysis or report change what comes out."""
 MAX_TRIAL_FAILURES = 2
 TRIAL_MEMORY_BYTES = 1 << 28
