@@ -1,4 +1,4 @@
-# Every target does all its own set-up. ARGS goes to warmray: make sweep ARGS="--set sweep.error_budget_points=5"
+# Every target does all its own set-up. ARGS goes to warmray: make sweep ARGS="--set sweep.budget_points=5"
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready

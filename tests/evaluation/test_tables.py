@@ -36,18 +36,15 @@ def evaluation(tmp_path, home):
         base = BaseCheckpoint(Path("/nowhere"), "digest", "float32")
         items = tuple(load_items(config))
         task = IntensityEvaluation(base, None, 0.0, config, build_corpus(CorpusConfig()), items, base)
+        texts = {"triviaqa": "It is Paris, reply {}.", "truthfulqa": "You get arthritis."}
         said = {
-            question.request.key: f"It is Paris, reply {number}."
-            if question.item.dataset == "triviaqa"
-            else "Arthritis."
+            question.request.key: texts[question.item.dataset].format(number)
             for number, question in enumerate(task.questions())
         }
-        replies = [
-            {"key": key, "text": text, "tokens": 5, "finish_reason": "stop"}
-            for key, text in said.items()
-            if key not in completion_store().keys()
-        ]
-        completion_store().append(replies)
+        missing = set(said) - completion_store().keys()
+        completion_store().append(
+            {"key": key, "text": said[key], "tokens": 5, "finish_reason": "stop"} for key in missing
+        )
         probed = {task.probe_key(said[question.request.key]) for question in task.probed_questions()}
         warmth_store().append([{"key": key, "sociot": None, "probe": 0.5} for key in probed - warmth_store().keys()])
         return task

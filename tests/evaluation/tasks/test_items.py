@@ -51,7 +51,7 @@ def test_a_subset_is_spread_over_the_subjects_of_a_data_set(tmp_path):
 @pytest.mark.parametrize(
     ("records", "hint"),
     [
-        ([ITEM, ITEM], "q.jsonl:2: the item id 'x' stands twice"),
+        ([ITEM, ITEM], "q.jsonl:2: the item id 'x' appears twice"),
         ([ITEM | {"incorrect": []}], "has no wrong answer, which the belief `wrong` states"),
         ([ITEM | {"correct": []}], "item 'x' has no accepted answer"),
         ([ITEM | {"question": " "}], "'question' must be a text that is not empty"),

@@ -43,7 +43,7 @@ def read_items(path: Path) -> list[Item]:
     for where, record in read_json_lines(path):
         item = _parse_item(record, where)
         if item.id in items:
-            raise InputError(f"{where}: the item id {item.id!r} stands twice: ids must be unique")
+            raise InputError(f"{where}: the item id {item.id!r} appears twice: ids must be unique")
         items[item.id] = item
     if not items:
         raise InputError(f"{path} holds no questions")
