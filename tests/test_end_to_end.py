@@ -89,12 +89,10 @@ def swept(ray_session, embedded, session_home):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WARMRAY_HOME", str(session_home))
         first, trained = _finish(_submit(*_small())), _trained(session_home)
-        started = time.monotonic()
         second = _finish(_submit(*_small()))
-        seconds = time.monotonic() - started
         result = read_result(_reported_folder(second))
         trained_once = trained == _trained(session_home)
-        return {"first": first, "second": second, "seconds": seconds, "trained_once": trained_once, "result": result}
+        return {"first": first, "second": second, "trained_once": trained_once, "result": result}
 
 
 @pytest.mark.drill
@@ -121,7 +119,6 @@ def test_a_job_killed_during_evaluation_goes_on_from_what_was_finished(
 
 def test_a_second_sweep_finds_every_finished_piece(swept):
     assert swept["trained_once"]
-    assert swept["seconds"] < 60
     assert "evaluate" not in swept["second"].replace("evaluate.", "")
     assert _table(swept["second"]) == _table(swept["first"])
 
