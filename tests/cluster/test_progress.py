@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from warmray.cluster.progress import Board, Display, Status, Update, parse, render
+from warmray.cluster.progress import Board, Display, Status, Update, parse, render, showing_post
 
 
 class _Clock:
@@ -126,3 +126,13 @@ def test_a_terminal_gets_bars_for_what_runs_and_lines_for_what_is_finished():
 def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     assert _shown_on_terminal(render(STATUSES[1])) == render(STATUSES[1]) + "\n"
+
+
+def test_without_ray_a_log_gets_the_first_the_last_and_now_and_then_another_update(capsys):
+    clock = _Clock()
+    post = showing_post(Display(), clock)
+    for done in range(101):
+        clock.now = done / 10
+        post(Update("judge", done, 100))
+    shown = [line.split()[2].split("/")[0] for line in capsys.readouterr().out.splitlines()]
+    assert shown == ["0", "50", "100"]

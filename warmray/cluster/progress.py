@@ -7,6 +7,7 @@ follows that log turns its lines back into a status with :func:`parse` and draws
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import threading
@@ -225,13 +226,17 @@ def _one_line(**settings: Any) -> Column:
     return Column(no_wrap=True, overflow="ellipsis", **settings)
 
 
-def showing_post(display: Display) -> Post:
-    """Return a post for a process without Ray, which shows every update at once."""
-    board = Board()
+def showing_post(display: Display, clock: Callable[[], float] = time.monotonic) -> Post:
+    """Return a post for a process without Ray: it shows a stage's first and last update, and others now and then."""
+    board, shown_at = Board(clock), dict[str, float]()
+    every_s = BARS_EVERY_S if display.has_bars else LINES_EVERY_S
 
     def post(update: Update) -> None:
         board.post(update)
-        display.show(next(status for status in board.read() if status.stage == " ".join(update.stage.split())))
+        status = next(status for status in board.read() if status.stage == " ".join(update.stage.split()))
+        if status.finished or clock() - shown_at.get(status.stage, -math.inf) >= every_s:
+            shown_at[status.stage] = clock()
+            display.show(status)
 
     return post
 
