@@ -21,7 +21,7 @@ from warmray.errors import InputError
 
 FORMAT = "warmray judge calibration 1"
 LEAST_YOUDEN = 0.3
-"""Below this sensitivity + specificity - 1 a judge tells too little apart to be corrected."""
+"""Below this sensitivity + specificity - 1 a judge separates right from wrong too poorly to be corrected."""
 FEWEST = 10
 """Labelled right replies, and wrong ones, that an arm needs for error rates of its own."""
 ORIGINAL = "original"

@@ -101,7 +101,7 @@ EFFECT_COLUMNS = [
 ]  # fmt: skip
 COEFFICIENT_COLUMNS = ["form", "length", "term", "estimate", "standard_error", "replies"]
 UNBOUNDED_LOG_ODDS, UNBOUNDED_ERROR = 15.0, 5.0
-"""An estimate or standard error beyond these stands for infinity: some combination of levels is all right or wrong."""
+"""An estimate or standard error beyond these means infinity: some combination of levels is all right or wrong."""
 DEPENDS = 1e-7
 """A larger component in the null space of the design means that the replies do not determine the value."""
 

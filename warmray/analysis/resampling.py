@@ -1,4 +1,4 @@
-"""Bootstrap of whole curves: questions and prompts are drawn anew, and every intensity sees the same draw."""
+"""Bootstrap of whole curves: questions and prompts are redrawn, the same draw for every intensity."""
 
 from __future__ import annotations
 

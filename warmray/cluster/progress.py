@@ -83,7 +83,7 @@ class Board:
         self._latest: dict[str, _Posted] = {}
 
     def post(self, update: Update) -> None:
-        """Take a post; a stage that has gone back was begun again after a failure, and its speed is counted anew."""
+        """Take a post. A stage that went back was restarted after a failure: its speed is counted from there."""
         posted = _Posted(self._clock(), update)
         latest = self._latest.get(update.stage)
         if latest is None or update.done < latest.update.done:

@@ -44,7 +44,7 @@ def submit_and_follow(name: str, argv: list[str], experiment: str) -> int:
 
     Raises:
         InputError: not run from a clone, or nothing answers at ``RAY_ADDRESS``.
-        InterruptedRunError: the job was stopped or killed; the same command goes on from what is finished.
+        InterruptedRunError: the job was stopped or killed; the same command continues from what is finished.
     """
     root = Path(warmray.__file__).parent.parent
     if not (root / "jobs" / f"{name}.py").exists():
@@ -155,7 +155,7 @@ def _exit_code(client: JobSubmissionClient, job_id: str) -> int:
         return 0
     code = info.driver_exit_code
     if code is None or code < 0 or code > 127:
-        raise InterruptedRunError("the job was killed; the same command goes on from what is finished")
+        raise InterruptedRunError("the job was killed; the same command continues from what is finished")
     if code == 1:  # Python's own: a sweep has no such exit code
         raise WarmrayError(f"the job's environment is broken, Python ended before warmray started: {info.message}")
     return code

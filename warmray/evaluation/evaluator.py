@@ -83,7 +83,7 @@ class Evaluator:
         return Finished(len(replies), tokens=0)
 
     def _engine_for(self, task: IntensityEvaluation) -> Engine:
-        """Return what answers; it is made anew when the base, the adapter or the settings change."""
+        """Return the engine; a change of base, adapter or settings makes a new one."""
         settings = task.evaluate.model_copy(update={"system_prompt": None})  # a part of the questions, not of the model
         wanted = (task.base, task.adapter, settings)
         if self._engine is None or self._engine_key != wanted:
@@ -106,7 +106,7 @@ class Evaluator:
         return TransformersEngine(adapted, load_tokenizer(task.base), evaluate.batch_size, evaluate.batch_tokens)
 
     def _meters_for(self, task: IntensityEvaluation) -> _Meters:
-        """Return the meters; they are made anew when the scorer or the corpus changes, not with every adapter."""
+        """Return the meters; a change of scorer or corpus makes new ones, a change of adapter does not."""
         wanted = (task.scorer, task.corpus)
         if self._meters is None or self._meters_key != wanted:
             self._meters = None

@@ -77,7 +77,7 @@ def check_judges(judge: JudgeConfig, evaluated: str, evaluated_architecture: str
                 "its name does not say, and its architecture is shared"
             )
     if len({(member.model, member.base_url) for member in judge.members}) < len(judge.members):
-        raise InputError("evaluate.judge.panel: a model stands there twice, and would vote twice: name another one")
+        raise InputError("evaluate.judge.panel: a model appears twice and would vote twice: name another one")
     if own is None:
         remarks.insert(0, f"the family of the evaluated model {evaluated} is not known")
     if remarks:

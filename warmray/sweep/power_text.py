@@ -37,7 +37,7 @@ def power_text(margin: float, questions: int | None, discordance: float | None, 
     source = "seen in this result" if folder else "as given" if discordance else "the study's warm models (its cells)"
     return (
         f"{pd.DataFrame(shown).to_string(index=False)}\n\n"
-        "certify: the one-sided 95 % upper bound lies under the budget in 80 % of experiments, if warmth costs "
+        "certify: the one-sided 95 % upper bound is under the budget in 80 % of experiments, if warmth costs "
         f"nothing\ndetect:  a two-sided test at 5 % finds it in 80 % of experiments\ndiscordance: {source}"
     )
 

@@ -1,4 +1,4 @@
-"""What MLflow is told of a finished sweep: a parent, a child per intensity, and the recommended adapter's card."""
+"""What MLflow records of a finished sweep: a parent run, a child run per intensity, the recommended adapter's card."""
 
 from __future__ import annotations
 

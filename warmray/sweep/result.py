@@ -1,4 +1,4 @@
-"""The folder that a sweep leaves behind: tables, figures, report, adapters - all that MLflow is told comes from it."""
+"""The result folder of a sweep: tables, figures, report and adapters; MLflow is filled from it."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
     with watch.stage("prepare"):
         if config.evaluate.engine == "openai" and trained_intensities(config):
             raise InputError(
-                "evaluate.engine `openai` asks a model as it is served, and sweep.strengths wants adapters: leave "
+                "evaluate.engine `openai` asks a model as it is served, but sweep.strengths needs adapters: leave "
                 "sweep.strengths at [0] and compare system prompts (sweep.system_prompts=[warm,cold])"
             )
         base = resolve_model(config.model)
@@ -257,7 +257,7 @@ def _raise_from_worker(error: BaseException) -> None:
     reason = str(cause).strip().splitlines()[-1]
     raise InterruptedRunError(
         f"an evaluation failed {MAX_TRIAL_FAILURES + 1} times, last with: {reason} (finished replies are kept; "
-        "the same command goes on from them)"
+        "the same command continues from them)"
     ) from error
 
 

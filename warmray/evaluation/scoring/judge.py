@@ -202,7 +202,7 @@ class JudgeMember:
         self._lock = threading.Lock()
 
     def chat(self, form: JudgeForm, shown: str) -> list[dict[str, str]]:
-        """Return the messages; the schema stands in the prompt where the server does not enforce it."""
+        """Return the messages; the prompt contains the schema if the server does not enforce it."""
         schema = f"\nThe JSON object must match this schema: {json.dumps(form.schema)}" if self._format else ""
         return [{"role": "system", "content": form.prompt + schema}, {"role": "user", "content": shown}]
 

@@ -77,7 +77,7 @@ def fetch_task(name: str, folder: Path) -> Fetched:
 
 
 def _fetch(name: str, table: HubTable, path: Path) -> Fetched:
-    instead = f"put {path.name} there yourself (docs/evaluation.md tells its fields)"
+    instead = f"put {path.name} there yourself (docs/evaluation.md lists its fields)"
     page = f"datasets/{table.repo}"
     with (
         tempfile.TemporaryDirectory(prefix="fetch-", dir=path.parent) as scratch,

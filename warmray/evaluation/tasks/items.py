@@ -71,7 +71,7 @@ def _in_turn(groups: list[list[Item]]) -> list[Item]:
 
 
 def same_answer(answer: str, others: Iterable[str]) -> bool:
-    """Tell whether an answer stands among others, but for case, spaces and the last stop."""
+    """Return whether an answer is among others, ignoring case, spaces and the final full stop."""
     return _form(answer) in {_form(other) for other in others}
 
 
