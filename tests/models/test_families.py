@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from warmray.config import EndpointConfig, JudgeConfig
+from warmray.config import EndpointConfig, EvaluateConfig, JudgeConfig
 from warmray.errors import InputError
-from warmray.models.families import check_judges, describe_folder, family_of
+from warmray.models.families import check_evaluation, check_judges, describe_folder, family_of
 
 
 @pytest.mark.parametrize(
@@ -144,3 +144,14 @@ def test_a_shared_architecture_is_a_remark_and_not_a_refusal():
     remark = check_judges(JudgeConfig(model="llama-3.3-70b"), "our-assistant", "LlamaForCausalLM")
     assert "possibly of the family of the judge llama-3.3-70b (llama)" in remark
     assert check_judges(JudgeConfig(model="gpt-4o"), "our-assistant", "LlamaForCausalLM") == ""
+
+
+def test_the_judge_of_an_evaluation_is_checked_against_the_endpoint_or_the_folder_that_is_evaluated(tmp_path):
+    judge = {"model": "Qwen/Qwen2.5-72B-Instruct"}
+    folder = tmp_path / "Qwen2.5-32B-Instruct"
+    folder.mkdir()
+    with pytest.raises(InputError, match="same family"):
+        check_evaluation(EvaluateConfig(judge=judge), folder)
+    served = EvaluateConfig(judge=judge, engine="openai", endpoint={"model": "meta-llama/Llama-3.1-8B-Instruct"})
+    assert check_evaluation(served, folder) == ""
+    assert check_evaluation(EvaluateConfig(), folder) == ""

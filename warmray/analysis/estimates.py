@@ -190,7 +190,6 @@ def _primary_columns(cells: pd.DataFrame, rule: DecisionRule) -> dict[str, objec
         "primary_lower": table["accuracy_loss_lower"].max(),
         "primary_upper": table["accuracy_loss_upper"].max(),
         "primary_undecided": table["undecided_share"].max(),
-        "primary_original_accuracy": table["original_accuracy"].min(),
         "questions_needed": worst["questions_needed"] if over else table["questions_needed"].max(),
         "side_of_budget": decide(table, "", rule.budget, "passed").verdict,
     }

@@ -43,6 +43,12 @@ def recommend(estimates: Estimates, rule: DecisionRule) -> Recommendation:
     adapters = table[(table["strength"] > 0) & (table["dose"] > 0)]
     candidates = adapters[adapters["warmth_sociot"] > original["warmth_sociot"]]
     inside = candidates[candidates["side_of_budget"] == "PASS"]
+    # A cell in which the original has less to lose than the budget lets nothing pass: say which, and why.
+    deciding = estimates.cells[estimates.cells["primary"]]
+    hardest = deciding.loc[deciding["original_accuracy"].idxmin()]
+    if inside.empty and hardest["original_accuracy"] <= rule.budget:
+        reason = no_room_text(str(hardest["cell"]), float(hardest["original_accuracy"]), rule.budget)
+        return Recommendation(None, None, None, f"None: {reason}.")
     if inside.empty:
         return Recommendation(None, None, None, _none_inside(candidates, rule))
     best = inside.loc[inside["warmth_sociot"].idxmax()]
@@ -59,9 +65,6 @@ def _none_inside(candidates: pd.DataFrame, rule: DecisionRule) -> str:
     if candidates.empty:
         return "None: no intensity is warmer than the original model."
     points, cells = f"{100 * rule.budget:g} points", _cells_text(rule.primary)
-    room = float(candidates["primary_original_accuracy"].min())
-    if room <= rule.budget:
-        return f"None: {no_room_text(cells, room, rule.budget)}."
     # Undecided replies widen the bounds, and more questions do not narrow them.
     undecided = float(candidates["primary_undecided"].min())
     judge = (

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from warmray.config import JudgeConfig
+from warmray.config import EvaluateConfig, JudgeConfig
 from warmray.errors import InputError
 
 POSSIBLY = "possibly "
@@ -83,6 +83,19 @@ def check_judges(judge: JudgeConfig, evaluated: str, evaluated_architecture: str
     if remarks:
         remarks.append("make sure that judge and evaluated model are of different families")
     return "; ".join(remarks)
+
+
+def check_evaluation(evaluate: EvaluateConfig, base_folder: Path) -> str:
+    """Refuse a judge of the family of the model that is evaluated: the endpoint's, or else the one in a folder.
+
+    Returns:
+        The remark of :func:`check_judges`; empty where no judge is configured.
+    """
+    if evaluate.judge is None:
+        return ""
+    if evaluate.engine == "openai" and evaluate.endpoint:
+        return check_judges(evaluate.judge, evaluate.endpoint.model, None)
+    return check_judges(evaluate.judge, *describe_folder(base_folder))
 
 
 def describe_folder(folder: Path) -> tuple[str, str | None]:

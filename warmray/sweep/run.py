@@ -31,7 +31,7 @@ from warmray.evaluation.tables import collect, collect_anchors, collect_warmth
 from warmray.evaluation.tasks.items import Item
 from warmray.evaluation.tasks.registry import load_items, task_of
 from warmray.models.adapters import Adapter
-from warmray.models.families import check_judges, describe_folder
+from warmray.models.families import check_evaluation
 from warmray.models.loading import BaseCheckpoint, licence_of, resolve_model
 from warmray.storage.hashing import digest, file_digest
 from warmray.storage.home import home, make_folder, only_one_at
@@ -39,7 +39,7 @@ from warmray.sweep.intensities import ORIGINAL, Intensity, distinct_models, inst
 from warmray.sweep.result import MARKER, SweepResult, read_result, write_result
 from warmray.training.trainer import TrainedArm, train_arm
 
-ANALYSIS_VERSION = 11
+ANALYSIS_VERSION = 12
 """Part of every result's key: raise it when analysis or report change what comes out."""
 MAX_TRIAL_FAILURES = 2
 TRIAL_MEMORY_BYTES = 1 << 28
@@ -144,13 +144,8 @@ def _prepare(config: RunConfig, post: Post, watch: _Stopwatch) -> _Inputs:
 
 def _checked_judge(config: RunConfig, base: BaseCheckpoint) -> tuple[Calibration | None, str]:
     """Check the judge before anything is asked of it: its family and its calibration."""
-    judge_config, endpoint = config.evaluate.judge, config.evaluate.endpoint
-    if judge_config is None:
-        return None, ""
-    is_endpoint = config.evaluate.engine == "openai" and endpoint is not None
-    name, architecture = (endpoint.model, None) if is_endpoint and endpoint else describe_folder(base.folder)
-    remark = check_judges(judge_config, name, architecture)
-    if judge_config.calibration is None:
+    remark, judge_config = check_evaluation(config.evaluate, base.folder), config.evaluate.judge
+    if judge_config is None or judge_config.calibration is None:
         return None, remark
     calibration, judge = read_calibration(Path(judge_config.calibration)), Judge(judge_config)
     arms = [

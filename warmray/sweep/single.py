@@ -16,12 +16,14 @@ from warmray.evaluation.pool import evaluate_intensity, started_evaluators
 from warmray.evaluation.tables import collect, collect_warmth
 from warmray.evaluation.tasks.registry import load_items
 from warmray.models.adapters import resolve_adapter
+from warmray.models.families import check_evaluation
 from warmray.models.loading import resolve_model
 
 
 def evaluate_one(config: RunConfig, adapter: Path | None, strength: float) -> str:
     """Evaluate one adapter at one strength on the cluster and return a table of labels by cell, and the warmth."""
     base = resolve_model(config.model)
+    check_evaluation(config.evaluate, base.folder)
     task = IntensityEvaluation(
         base,
         resolve_adapter(adapter, base) if adapter else None,
